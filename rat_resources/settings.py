@@ -1,0 +1,147 @@
+"""Settings: every environment variable that RAT reads, once.
+
+`Settings.load()` is cheap and reads the environment anew; nothing else in the project does.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from rat_resources.errors import SettingsError
+
+Source = Literal["environment", "default", "DAGSTER_HOME"]
+
+MARKERS = ("workspace.yaml", "dagster.yaml")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting as it stands: what it is, where it came from, how to change it."""
+
+    name: str
+    variable: str
+    value: str
+    source: Source
+    help: str
+
+    @property
+    def shown(self) -> str:
+        """The value with its secrets masked."""
+        return mask_secrets(self.value)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where this RAT keeps everything."""
+
+    project: Path  # the folder of workspace.yaml and dagster.yaml
+    home: Path
+    postgres_url: str | None  # None: the embedded Postgres
+    store: Path
+    warehouse: Path
+    org: str
+    environment: str
+    sources: Mapping[str, Source]
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
+        """Read the settings; SettingsError names the variable that makes no sense."""
+        environ = os.environ if environ is None else environ
+        project = find_project(environ)
+        home = Path(environ.get("RAT_HOME") or project / ".rat").expanduser().absolute()
+        return cls(
+            project=project,
+            home=home,
+            postgres_url=environ.get("RAT_POSTGRES_URL") or None,
+            store=local_folder("RAT_STORE", environ.get("RAT_STORE"), default=home / "store"),
+            warehouse=local_folder("RAT_WAREHOUSE", environ.get("RAT_WAREHOUSE"), default=home / "warehouse"),
+            org=environ.get("RAT_ORG") or "default",
+            environment=environ.get("RAT_ENV") or "prod",
+            sources={name: "environment" for name in VARIABLES if environ.get(name)},
+        )
+
+    @property
+    def dagster_home(self) -> Path:
+        """Where Dagster finds its dagster.yaml; its files still go under `home`."""
+        return self.project
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What a child process needs in its environment to see these very settings."""
+        pinned = {
+            "RAT_HOME": str(self.home),
+            "RAT_STORE": self.store.as_uri(),
+            "RAT_WAREHOUSE": self.warehouse.as_uri(),
+            "RAT_ORG": self.org,
+            "RAT_ENV": self.environment,
+            "DAGSTER_HOME": str(self.dagster_home),
+        }
+        return pinned | ({"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {})
+
+    def listed(self) -> list[Setting]:
+        """Every setting with its value and where it came from."""
+        values = {
+            "RAT_HOME": str(self.home),
+            "RAT_POSTGRES_URL": self.postgres_url or "(embedded, under RAT_HOME)",
+            "RAT_STORE": self.store.as_uri(),
+            "RAT_WAREHOUSE": self.warehouse.as_uri(),
+            "RAT_ORG": self.org,
+            "RAT_ENV": self.environment,
+            "DAGSTER_HOME": str(self.dagster_home),
+        }
+        return [
+            Setting(variable.removeprefix("RAT_").lower(), variable, values[variable], self.sources.get(variable, "default"), text)
+            for variable, text in VARIABLES.items()
+        ]
+
+
+VARIABLES = {
+    "RAT_HOME": "the folder of all state: Postgres, store, warehouse, Dagster's own files",
+    "RAT_POSTGRES_URL": "a Postgres of your own; without it one starts itself",
+    "RAT_STORE": "pipeline code, landing files and logs (file://…)",
+    "RAT_WAREHOUSE": "the data and metadata files of the tables (file://…)",
+    "RAT_ORG": "the organisation that this RAT belongs to",
+    "RAT_ENV": "the environment that this RAT is: prod, staging, …",
+    "DAGSTER_HOME": "the folder of dagster.yaml",
+}
+
+
+def find_project(environ: Mapping[str, str]) -> Path:
+    """The folder of workspace.yaml and dagster.yaml: DAGSTER_HOME, here, a parent, or RAT's own checkout."""
+    if environ.get("DAGSTER_HOME"):
+        home = Path(environ["DAGSTER_HOME"]).expanduser().absolute()
+        if not (home / "dagster.yaml").is_file():
+            message = f"DAGSTER_HOME={home} holds no dagster.yaml"
+            raise SettingsError(message, fix="set it to the folder of RAT's dagster.yaml, or unset it")
+        return home
+    here = Path.cwd()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
+        if all((folder / marker).is_file() for marker in MARKERS):
+            return folder
+    message = "no workspace.yaml and dagster.yaml here or in a parent folder"
+    raise SettingsError(message, fix="run rat inside a RAT project, or set DAGSTER_HOME to its folder")
+
+
+def local_folder(variable: str, value: str | None, *, default: Path) -> Path:
+    """The folder that a `file://` URL or a path names."""
+    if not value:
+        return default
+    url = urlsplit(value)
+    if url.scheme == "file" and url.netloc in ("", "localhost"):
+        return Path(unquote(url.path))
+    if not url.scheme:
+        return Path(value).expanduser().absolute()
+    message = f"{variable}={mask_secrets(value)} is neither a folder nor a file:// URL"
+    raise SettingsError(message, fix=f"write {variable}=file:///path/to/folder")
+
+
+def mask_secrets(url: str) -> str:
+    """*url* without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
