@@ -120,7 +120,9 @@ class KeyConflict:
     """One content key that a commit or merge could not change, in the catalog's own words."""
 
     key: tuple[str, ...]
-    conflict_type: str  # VALUE_DIFFERS, KEY_EXISTS, KEY_DOES_NOT_EXIST, NAMESPACE_ABSENT, …
+    conflict_type: (
+        str  # VALUE_DIFFERS, KEY_EXISTS, KEY_DOES_NOT_EXIST, NAMESPACE_ABSENT, …
+    )
     message: str
 
 
@@ -129,7 +131,9 @@ class MergeConflictError(ConflictError):
 
     def __init__(self, conflicts: Sequence[KeyConflict], *, fix: str = "") -> None:
         self.conflicts = tuple(conflicts)
-        super().__init__("; ".join(conflict.message for conflict in self.conflicts), fix=fix)
+        super().__init__(
+            "; ".join(conflict.message for conflict in self.conflicts), fix=fix
+        )
 
 
 class LeaseLostError(RetryError):

@@ -39,7 +39,9 @@ class TableName:
         if len(parts) == 2 and namespace is not None:  # noqa: PLR2004 - layer.name
             parts = [namespace, *parts]
         if len(parts) != 3 or not all(map(is_name, parts)) or parts[1] not in LAYERS:  # noqa: PLR2004 - the three parts
-            message = f"{text!r} is no table name: write layer.name or namespace.layer.name"
+            message = (
+                f"{text!r} is no table name: write layer.name or namespace.layer.name"
+            )
             raise ValueError(message)
         return cls(*parts)
 
@@ -61,4 +63,8 @@ def op_name(table: TableName) -> str:
     """The name of the op that writes *table*; two tables never share one."""
     name = dagster_name("__".join(table.key))
     # `a-b` and `a_b` are two pipelines, and Dagster wants two ops.
-    return f"{name}_{sha256(str(table).encode()).hexdigest()[:6]}" if "-" in str(table) else name
+    return (
+        f"{name}_{sha256(str(table).encode()).hexdigest()[:6]}"
+        if "-" in str(table)
+        else name
+    )

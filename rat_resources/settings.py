@@ -56,8 +56,14 @@ class Settings:
             project=project,
             home=home,
             postgres_url=environ.get("RAT_POSTGRES_URL") or None,
-            store=local_folder("RAT_STORE", environ.get("RAT_STORE"), default=home / "store"),
-            warehouse=local_folder("RAT_WAREHOUSE", environ.get("RAT_WAREHOUSE"), default=home / "warehouse"),
+            store=local_folder(
+                "RAT_STORE", environ.get("RAT_STORE"), default=home / "store"
+            ),
+            warehouse=local_folder(
+                "RAT_WAREHOUSE",
+                environ.get("RAT_WAREHOUSE"),
+                default=home / "warehouse",
+            ),
             org=environ.get("RAT_ORG") or "default",
             environment=environ.get("RAT_ENV") or "prod",
             sources={name: "environment" for name in VARIABLES if environ.get(name)},
@@ -79,7 +85,9 @@ class Settings:
             "RAT_ENV": self.environment,
             "DAGSTER_HOME": str(self.dagster_home),
         }
-        return pinned | ({"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {})
+        return pinned | (
+            {"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {}
+        )
 
     def listed(self) -> list[Setting]:
         """Every setting with its value and where it came from."""
@@ -93,7 +101,13 @@ class Settings:
             "DAGSTER_HOME": str(self.dagster_home),
         }
         return [
-            Setting(variable.removeprefix("RAT_").lower(), variable, values[variable], self.sources.get(variable, "default"), text)
+            Setting(
+                variable.removeprefix("RAT_").lower(),
+                variable,
+                values[variable],
+                self.sources.get(variable, "default"),
+                text,
+            )
             for variable, text in VARIABLES.items()
         ]
 
@@ -115,14 +129,18 @@ def find_project(environ: Mapping[str, str]) -> Path:
         home = Path(environ["DAGSTER_HOME"]).expanduser().absolute()
         if not (home / "dagster.yaml").is_file():
             message = f"DAGSTER_HOME={home} holds no dagster.yaml"
-            raise SettingsError(message, fix="set it to the folder of RAT's dagster.yaml, or unset it")
+            raise SettingsError(
+                message, fix="set it to the folder of RAT's dagster.yaml, or unset it"
+            )
         return home
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
         if all((folder / marker).is_file() for marker in MARKERS):
             return folder
     message = "no workspace.yaml and dagster.yaml here or in a parent folder"
-    raise SettingsError(message, fix="run rat inside a RAT project, or set DAGSTER_HOME to its folder")
+    raise SettingsError(
+        message, fix="run rat inside a RAT project, or set DAGSTER_HOME to its folder"
+    )
 
 
 def local_folder(variable: str, value: str | None, *, default: Path) -> Path:
