@@ -68,6 +68,7 @@ class Run(RatBase):
         ForeignKey("rat.pipeline_versions.id", ondelete="SET NULL")
     )
     fence: Mapped[int | None] = mapped_column(BigInteger)
+    worker: Mapped[str | None]  # host:pid:start of the process that runs it
     branch: Mapped[str | None]
     base_commit: Mapped[str | None]  # the commit of main that all inputs are read at
     commit: Mapped[str | None]  # the commit of main that published it
@@ -142,5 +143,6 @@ class Lease(RatBase):
     )
     fence: Mapped[int] = mapped_column(BigInteger, server_default="0")
     holder: Mapped[uuid.UUID | None]  # a run; NULL when it is free
+    worker: Mapped[str | None]  # host:pid:start of the holder's process
     heartbeat_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
