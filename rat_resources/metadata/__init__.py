@@ -1,0 +1,1 @@
+"""Metadata: everything that RAT knows, in one Postgres."""
