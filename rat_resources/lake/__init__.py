@@ -1,0 +1,87 @@
+"""The lake: tables on branches, and a DuckDB to work on them.
+
+`Lake` is what assets ask for. Where the branches live is `refs`, what a branch's tables are is
+`catalog`, how rows come out and in is `reading` and `strategies`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dagster_duckdb import DuckDBResource
+from duckdb import DuckDBPyConnection
+from pyiceberg.table import Table
+
+from rat_resources.lake.catalog import RefCatalog
+from rat_resources.lake.reading import register_table
+from rat_resources.lake.refs import MAIN, IcebergTable, Refs
+from rat_resources.names import TableName
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Branches, the tables on them, and DuckDB connections."""
+
+    refs: Refs
+    warehouse: str
+    spill: Path
+
+    def catalog(
+        self,
+        ref: str,
+        *,
+        message: str = "",
+        properties: Mapping[str, str] | None = None,
+    ) -> RefCatalog:
+        """The tables at *ref*; on a branch they can be written, at `@<commit>` only read."""
+        return RefCatalog(
+            self.refs,
+            ref=ref,
+            warehouse=self.warehouse,
+            message=message,
+            properties=properties or {},
+        )
+
+    def tables(self, names: list[TableName], *, at: str = MAIN) -> dict[TableName, Table]:
+        """The tables among *names* that exist at one place, by one look-up."""
+        loaded = self.catalog(at).load_many([name.key for name in names])
+        return {TableName(*key): table for key, table in loaded.items()}
+
+    def published(self, *, at: str = MAIN) -> list[TableName]:
+        """Every table there is."""
+        return [
+            TableName(*entry.key)
+            for entry in self.refs.entries(at=at)
+            if isinstance(entry.content, IcebergTable)
+        ]
+
+    @contextmanager
+    def connect(self) -> Iterator[DuckDBPyConnection]:
+        """A DuckDB of its own, in memory, that spills to disk and speaks UTC."""
+        self.spill.mkdir(parents=True, exist_ok=True)
+        with self.duckdb.get_connection() as connection:
+            # At connect it fails: the time zones are not loaded yet.
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+
+    @property
+    def duckdb(self) -> DuckDBResource:
+        """DuckDB as pipelines get it, for hand-written assets."""
+        return DuckDBResource(
+            database=":memory:",
+            connection_config={
+                "temp_directory": str(self.spill),
+                # `INSTALL` at run time would need a network.
+                "autoinstall_known_extensions": "false",
+                "preserve_insertion_order": "true",
+            },
+        )
+
+
+def register(
+    connection: DuckDBPyConnection, tables: Mapping[TableName, Table]
+) -> None:
+    """Let SQL on *connection* read *tables* under their full names."""
+    for name, table in tables.items():
+        register_table(connection, table, view=str(name))

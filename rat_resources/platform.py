@@ -1,0 +1,71 @@
+"""The platform: everything that one RAT consists of, opened once a process.
+
+`platform()` is what the command line asks for; Dagster gets the same parts as resources.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import dagster as dg
+
+from rat_resources.lake import Lake
+from rat_resources.lake.embedded_refs import EmbeddedRefs
+from rat_resources.metadata import Metadata
+from rat_resources.settings import Settings
+from rat_resources.store import Store
+
+
+@dataclass(frozen=True)
+class Platform:
+    """One RAT: its settings, its Postgres, its store and its lake."""
+
+    settings: Settings
+    metadata: Metadata
+    store: Store
+    lake: Lake
+
+    @classmethod
+    def open(cls, settings: Settings, *, metadata: Metadata | None = None) -> "Platform":
+        """Open all parts; the embedded Postgres starts if need be."""
+        metadata = metadata or Metadata.open(settings)
+        refs = EmbeddedRefs(metadata.engine)
+        refs.bootstrap()
+        lake = Lake(
+            refs=refs,
+            warehouse=settings.warehouse.as_uri(),
+            spill=settings.home / "spill",
+        )
+        return cls(settings, metadata, Store(settings.store), lake)
+
+    @property
+    def staging(self) -> Path:
+        """Where runs get their own copies of landing files."""
+        return self.settings.home / "staging"
+
+
+def platform() -> Platform:
+    """The platform that the environment names; opened at the first call of a process."""
+    return opened(tuple(sorted(Settings.load().environ.items())))
+
+
+@lru_cache(maxsize=2)
+def opened(_environ: tuple[tuple[str, str], ...]) -> Platform:
+    """The platform for one set of settings, opened once."""
+    return Platform.open(Settings.load())
+
+
+def resources() -> Mapping[str, dg.ResourceDefinition]:
+    """The parts as Dagster resources: `platform` whole, and `metadata`, `store`, `lake`."""
+    return {
+        "platform": resource(lambda whole: whole),
+        "metadata": resource(lambda whole: whole.metadata),
+        "store": resource(lambda whole: whole.store),
+        "lake": resource(lambda whole: whole.lake),
+    }
+
+
+def resource(part):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """A resource that is one part of the platform."""
+    return dg.ResourceDefinition(lambda _context: part(platform()))

@@ -1,0 +1,171 @@
+"""A run's row, from asked for to ended; every change of state is one guarded statement.
+
+The states and their arrows stand in `rat_resources.metadata.runs`; publishing is
+`rat_resources.publications`.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Integer, cast, extract, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from rat_resources import leases
+from rat_resources.errors import CancelledError
+from rat_resources.leases import Hold
+from rat_resources.metadata.quality import QualityResult, QualityTest
+from rat_resources.metadata.runs import FINAL, Run, RunInput, RunStatus
+from rat_resources.names import TableName
+from rat_resources.workers import this_worker
+
+NAMESPACE = uuid.UUID("6f0d5e5a-9c0e-5d2b-8a58-3f6d1f0b7a11")
+STOPPED = ("CANCELING", "CANCELED", "FAILURE")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The very snapshot of a table that a run reads."""
+
+    table: TableName
+    metadata_location: str
+    snapshot_id: int | None
+
+
+def run_id_of(dagster_run_id: str, table: TableName, *, attempt: int) -> uuid.UUID:
+    """The id of a run, the same whoever computes it and whenever."""
+    return uuid.uuid5(NAMESPACE, f"{dagster_run_id}/{table}/{attempt}")
+
+
+def ask(tx: Session, run_id: uuid.UUID, **facts: Any) -> None:  # noqa: ANN401 - the columns of rat.runs
+    """Write that a run was asked for; asking twice is asking once."""
+    row = insert(Run).values(id=run_id, worker=this_worker(), **facts)
+    tx.execute(row.on_conflict_do_nothing())
+
+
+def begin(
+    tx: Session, hold: Hold, *, branch: str, base_commit: str, pins: Sequence[Pin]
+) -> None:
+    """pending → running, on a branch, with the inputs pinned."""
+    leases.keep(tx, hold)
+    move(
+        tx,
+        hold.run_id,
+        allowed=(RunStatus.PENDING,),
+        status=RunStatus.RUNNING,
+        started_at=func.clock_timestamp(),
+        branch=branch,
+        base_commit=base_commit,
+        fence=hold.fence,
+    )
+    pin(tx, hold.run_id, pins)
+
+
+def pin(tx: Session, run_id: uuid.UUID, pins: Sequence[Pin]) -> None:
+    """Write down which snapshots a run reads."""
+    rows = [
+        {
+            "run_id": run_id,
+            "namespace": each.table.namespace,
+            "layer": each.table.layer,
+            "name": each.table.name,
+            "metadata_location": each.metadata_location,
+            "snapshot_id": each.snapshot_id,
+        }
+        for each in pins
+    ]
+    if rows:
+        tx.execute(insert(RunInput).values(rows).on_conflict_do_nothing())
+
+
+def end(tx: Session, run_id: uuid.UUID, status: RunStatus, **facts: Any) -> bool:  # noqa: ANN401 - the columns of rat.runs
+    """End a run that has not ended; whether it was this call that ended it."""
+    ended = func.clock_timestamp()
+    elapsed = extract("epoch", ended - Run.started_at) * 1000
+    return move(
+        tx,
+        run_id,
+        allowed=(RunStatus.PENDING, RunStatus.RUNNING),
+        status=status,
+        finished_at=ended,
+        duration_ms=cast(func.coalesce(elapsed, 0), Integer),
+        **facts,
+    )
+
+
+def move(
+    tx: Session,
+    run_id: uuid.UUID,
+    *,
+    allowed: Sequence[RunStatus],
+    **values: Any,  # noqa: ANN401 - the columns of rat.runs
+) -> bool:
+    """Change a run that is in one of the *allowed* states; whether it was."""
+    changed = tx.execute(
+        update(Run)
+        .where(Run.id == run_id, Run.status.in_(allowed))
+        .values(**values)
+        .returning(Run.id)
+    )
+    return changed.scalar() is not None
+
+
+def note(tx: Session, run_id: uuid.UUID, **facts: Any) -> None:  # noqa: ANN401 - the columns of rat.runs
+    """Add facts to a run whatever its state: its log, its profile."""
+    tx.execute(update(Run).where(Run.id == run_id).values(**facts))
+
+
+def record_results(
+    tx: Session,
+    run_id: uuid.UUID,
+    *,
+    pipeline_id: uuid.UUID,
+    results: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write what every test said in a run; the same result twice is one row."""
+    if not results:
+        return
+    tests = dict(
+        tx.execute(
+            select(QualityTest.name, QualityTest.id).where(
+                QualityTest.pipeline_id == pipeline_id
+            )
+        )
+        .tuples()
+        .all()
+    )
+    rows = [
+        {"test_id": tests[each["name"]], "run_id": run_id}
+        | {key: value for key, value in each.items() if key != "name"}
+        for each in results
+        if each["name"] in tests
+    ]
+    if rows:
+        tx.execute(insert(QualityResult).values(rows).on_conflict_do_nothing())
+
+
+def stopped_by(tx: Session, dagster_run_id: str, *, lock: bool = False) -> str | None:
+    """Why Dagster wants a run to stop (its status), or None while it may go on.
+
+    With *lock* nobody can cancel the run before the transaction ends.
+    """
+    statement = "SELECT status FROM dagster.runs WHERE run_id = :run"
+    status = tx.execute(
+        text(f"{statement} FOR SHARE" if lock else statement), {"run": dagster_run_id}
+    ).scalar()
+    return str(status) if status in STOPPED else None
+
+
+def refuse_stopped(tx: Session, dagster_run_id: str) -> None:
+    """CancelledError when Dagster's run is no longer wanted; else it stays wanted until the commit."""
+    status = stopped_by(tx, dagster_run_id, lock=True)
+    if status is not None:
+        message = f"Dagster's run is {status}"
+        raise CancelledError(message)
+
+
+def is_final(status: str) -> bool:
+    """Whether a run with this status has ended."""
+    return status in FINAL
