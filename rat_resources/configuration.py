@@ -1,0 +1,597 @@
+"""A pipeline's configuration: what each key means, and who says it.
+
+An annotation overrules config.yaml, which overrules the default, field by field. Nothing falls
+back silently: a key or a value that makes no sense is a problem with its line.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+import yaml
+from croniter import croniter
+
+from rat_resources.annotations import Annotation, unknown_key
+from rat_resources.errors import Problem
+from rat_resources.names import is_name, nearest
+
+STRATEGIES = (
+    "full_refresh",
+    "incremental",
+    "append_only",
+    "delete_insert",
+    "scd2",
+    "snapshot",
+)
+# What a strategy cannot work without.
+NEEDED = {
+    "incremental": "unique_key",
+    "delete_insert": "unique_key",
+    "scd2": "unique_key",
+    "snapshot": "partition_column",
+}
+TRANSFORMS = ("identity", "year", "month", "day", "hour", "bucket", "truncate")
+TRANSFORMS_WITH_WIDTH = ("bucket", "truncate")
+TRIGGER_TYPES = ("landing_zone_upload",)
+CRON_FIELDS = 5
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One field of the table's Iceberg partition spec."""
+
+    column: str
+    transform: str = "identity"
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A clock that asks for runs."""
+
+    cron: str
+    timezone: str = "UTC"
+    catch_up: str = "last"
+    overlap: str = "wait"
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """An event that asks for runs."""
+
+    type: str
+    namespace: str
+    zone_name: str
+    pattern: str = ""
+    cooldown_seconds: int = 0
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything that an author may say about a pipeline beside its code."""
+
+    description: str = ""
+    owner: str = ""
+    materialized: str = "table"
+    merge_strategy: str = "full_refresh"
+    unique_key: tuple[str, ...] = ()
+    watermark_column: str = ""
+    partition_column: str = ""
+    partition_by: tuple[Partition, ...] = ()
+    scd_valid_from: str = "valid_from"
+    scd_valid_to: str = "valid_to"
+    scd_close_missing: bool = False
+    archive_landing_zones: bool = False
+    on_empty: str = "publish"
+    on_schema_change: str = "evolve"
+    max_retries: int = 0
+    retry_delay_seconds: int = 30
+    automation: str = (
+        ""  # "": eager or none, by what the pipeline reads (resolved in the spec)
+    )
+    schedules: tuple[Schedule, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "PipelineConfig":
+        """The configuration that `dataclasses.asdict` once wrote."""
+        values = dict(document)
+        values["unique_key"] = tuple(values["unique_key"])
+        values["partition_by"] = tuple(
+            Partition(**each) for each in values["partition_by"]
+        )
+        values["schedules"] = tuple(Schedule(**each) for each in values["schedules"])
+        values["triggers"] = tuple(Trigger(**each) for each in values["triggers"])
+        return cls(**values)
+
+
+KEYS = tuple(each.name for each in fields(PipelineConfig))
+# Lists of mappings do not fit into a comment.
+FILE_ONLY = ("partition_by", "schedules", "triggers")
+# What only says who is asked, or when it runs, does not change what comes out.
+WITHOUT_EFFECT = (
+    "description",
+    "owner",
+    "archive_landing_zones",
+    "max_retries",
+    "retry_delay_seconds",
+    "automation",
+    "schedules",
+    "triggers",
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is written."""
+
+    path: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A read configuration, and where each of its keys was written."""
+
+    config: PipelineConfig
+    places: Mapping[str, Place] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+class UnfitError(ValueError):
+    """A value that its key cannot take, and what it could."""
+
+    def __init__(self, what: str, fix: str, *, line: int | None = None) -> None:
+        self.what, self.fix, self.line = what, fix, line
+        super().__init__(f"{what}; {fix}")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A YAML value and the line that it starts on; its children are located too."""
+
+    value: Any
+    line: int
+
+
+def read_configuration(
+    annotations: Sequence[Annotation],
+    *,
+    code_path: str,
+    config_path: str,
+    config_text: str | None,
+    namespace: str,
+) -> Configuration:
+    """Read what the annotations and config.yaml say together, with everything that is wrong."""
+    problems: list[Problem] = []
+    said: dict[str, tuple[Located, Place]] = {}
+    for key, value in read_yaml(config_text or "", path=config_path, problems=problems):
+        if key in KEYS:
+            said[key] = (value, Place(config_path, value.line))
+        else:
+            problems.append(
+                unknown_key(key, path=config_path, line=value.line, known=KEYS)
+            )
+    for each in annotations:
+        if each.key in FILE_ONLY:
+            problems.append(
+                Problem(
+                    code_path,
+                    each.line,
+                    f"@{each.key} cannot be an annotation",
+                    "write it in config.yaml",
+                )
+            )
+        else:
+            said[each.key] = (
+                Located(each.value, each.line),
+                Place(code_path, each.line),
+            )
+    values = {}
+    for key, (value, place) in said.items():
+        try:
+            values[key] = READERS[key](value, namespace)
+        except UnfitError as unfit:
+            line = unfit.line or place.line
+            problems.append(
+                Problem(place.path, line, f"{key}: {unfit.what}", unfit.fix)
+            )
+    places = {key: place for key, (_, place) in said.items()}
+    config = PipelineConfig(**values)
+    broken = said.keys() - values.keys()
+    problems += check_together(
+        config, places=places, broken=broken, code_path=code_path
+    )
+    return Configuration(config, places, tuple(problems))
+
+
+def check_together(
+    config: PipelineConfig,
+    *,
+    places: Mapping[str, Place],
+    broken: set[str],
+    code_path: str,
+) -> Iterator[Problem]:
+    """What is wrong only in combination: a strategy without its key, a view that merges."""
+    strategy = config.merge_strategy
+    at = places.get("merge_strategy", Place(code_path, 1))
+    needed = NEEDED.get(strategy)
+    if needed and not getattr(config, needed) and needed not in broken:
+        yield Problem(
+            at.path,
+            at.line,
+            f"merge_strategy {strategy} needs {needed}",
+            f"add @{needed}: COLUMN, or {needed} to config.yaml",
+        )
+    if config.materialized == "view" and strategy != "full_refresh":
+        yield Problem(
+            at.path,
+            at.line,
+            f"a view keeps no rows, so it cannot have merge_strategy {strategy}",
+            "remove merge_strategy, or write materialized: table",
+        )
+    if config.materialized == "view" and config.partition_by:
+        at = places["partition_by"]
+        yield Problem(
+            at.path,
+            at.line,
+            "a view owns no files, so it cannot have partition_by",
+            "remove partition_by, or write materialized: table",
+        )
+    if strategy == "scd2" and config.scd_valid_from == config.scd_valid_to:
+        at = places.get("scd_valid_to") or places.get("scd_valid_from") or at
+        yield Problem(
+            at.path,
+            at.line,
+            f"scd_valid_from and scd_valid_to are both {config.scd_valid_from}",
+            "give them two names",
+        )
+
+
+# Reading YAML with its lines.
+
+
+def read_yaml(
+    text: str, *, path: str, problems: list[Problem]
+) -> Iterator[tuple[str, Located]]:
+    """The top keys of a YAML mapping, in order, each once; the rest goes to *problems*."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = None if node is None else locate(node)
+    except yaml.YAMLError as error:
+        problems.append(yaml_problem(error, path=path))
+        return
+    except RecursionError:
+        problems.append(
+            Problem(path, 1, "a YAML alias holds itself", "write the value out")
+        )
+        return
+    if document is None or document.value is None:
+        return
+    if not isinstance(document.value, list) or not is_mapping(document):
+        problems.append(
+            Problem(
+                path, document.line, "this is no mapping", "write one key: value a line"
+            )
+        )
+        return
+    try:
+        yield from unique_entries(document, problems=problems, path=path)
+    except UnfitError as unfit:
+        problems.append(Problem(path, unfit.line or 1, unfit.what, unfit.fix))
+
+
+def yaml_problem(error: yaml.YAMLError, *, path: str) -> Problem:
+    """A YAML syntax error in our words."""
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return Problem(
+        path,
+        mark.line + 1 if mark else 1,
+        f"this is no YAML: {what}",
+        "check the indentation, the colons and the quotes",
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key of a mapping with its value."""
+
+    key: Located
+    value: Located
+
+
+def is_mapping(located: Located) -> bool:
+    """Whether *located* was written as a mapping."""
+    return isinstance(located.value, list) and all(
+        isinstance(each, Entry) for each in located.value
+    )
+
+
+def locate(node: yaml.Node) -> Located:
+    """The plain value of *node* with its line; a mapping becomes a list of entries."""
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        # The line of a key is where people look, also when its value starts further down.
+        return Located(
+            [
+                Entry(key := locate(k), Located(locate(v).value, key.line))
+                for k, v in node.value
+            ],
+            line,
+        )
+    if isinstance(node, yaml.SequenceNode):
+        return Located(tuple(locate(each) for each in node.value), line)
+    loader = yaml.SafeLoader("")
+    try:
+        return Located(loader.construct_object(node), line)
+    except ValueError as error:
+        raise yaml.constructor.ConstructorError(
+            None, None, str(error), node.start_mark
+        ) from error
+
+
+def unique_entries(
+    mapping: Located, *, problems: list[Problem], path: str
+) -> Iterator[tuple[str, Located]]:
+    """The entries of *mapping* by their first occurrence; a second one is a problem."""
+    first: dict[str, int] = {}
+    for entry in mapping.value:
+        key = str(entry.key.value)
+        if key in first:
+            what = f"{key} stands here a second time"
+            fix = f"keep this one or the one in line {first[key]}"
+            problems.append(Problem(path, entry.key.line, what, fix))
+            continue
+        first[key] = entry.key.line
+        yield key, entry.value
+
+
+# What each key takes.
+
+Reader = Callable[[Located, str], Any]
+
+
+def text(located: Located, namespace: str = "") -> str:
+    """A text, as it is."""
+    del namespace
+    if isinstance(located.value, str):
+        return located.value.strip()
+    if located.value is None:
+        what, fix = "it has no value", "give it one, or remove the line"
+        raise UnfitError(what, fix)
+    what = f"{shown(located)} is no text"
+    raise UnfitError(what, "put quotes around it")
+
+
+def filled_text(located: Located, namespace: str = "") -> str:
+    """A text that says something: the name of a column."""
+    value = text(located, namespace)
+    if not value:
+        what, fix = "it has no value", "give it one, or remove the line"
+        raise UnfitError(what, fix)
+    return value
+
+
+def flag(located: Located, namespace: str = "") -> bool:
+    """True or false."""
+    del namespace
+    words = {"true": True, "false": False}
+    word = str(located.value).lower()
+    if word not in words:
+        what = f"{shown(located)} is neither true nor false"
+        raise UnfitError(what, "write true or false")
+    return words[word]
+
+
+def count(located: Located, namespace: str = "") -> int:
+    """A whole number, zero or more."""
+    del namespace
+    if isinstance(located.value, bool) or not re.fullmatch(
+        r"\d{1,9}", str(located.value)
+    ):
+        what = f"{shown(located)} is no whole number of zero or more"
+        raise UnfitError(what, "write a number such as 3")
+    return int(located.value)
+
+
+def columns(located: Located, namespace: str = "") -> tuple[str, ...]:
+    """One or more columns: `a, b`, or a YAML list."""
+    if isinstance(located.value, tuple):
+        names = tuple(filled_text(each, namespace) for each in located.value)
+    else:
+        names = tuple(
+            part.strip() for part in filled_text(located, namespace).split(",")
+        )
+    if not names or "" in names:
+        what, fix = "a column has no name", "write column, column"
+        raise UnfitError(what, fix)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        what = f"column {twice} is named twice"
+        raise UnfitError(what, "name it once")
+    return names
+
+
+def one_of(*words: str) -> Reader:
+    """A reader of one of *words*."""
+
+    def read(located: Located, namespace: str) -> str:
+        value = text(located, namespace)
+        if value in words:
+            return value
+        guess = nearest(value.lower(), words)
+        what = f"{shown(located)} is not known"
+        fix = f"did you mean {guess}?" if guess else f"known are {', '.join(words)}"
+        raise UnfitError(what, fix)
+
+    return read
+
+
+def cron(located: Located, namespace: str = "") -> str:
+    """A five-field cron expression."""
+    value = filled_text(located, namespace)
+    if len(value.split()) != CRON_FIELDS or not croniter.is_valid(value):
+        what = f"{value!r} is no five-field cron expression"
+        raise UnfitError(
+            what, "write minute hour day month weekday, such as '0 6 * * *'"
+        )
+    return value
+
+
+def time_zone(located: Located, namespace: str = "") -> str:
+    """The name of a time zone, such as Europe/Berlin."""
+    value = filled_text(located, namespace)
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError) as error:
+        guess = nearest(value, available_timezones())
+        what = f"there is no time zone {value!r}"
+        fix = (
+            f"did you mean {guess}?" if guess else "write a name such as Europe/Berlin"
+        )
+        raise UnfitError(what, fix) from error
+    return value
+
+
+def name(located: Located, namespace: str = "") -> str:
+    """The name of a namespace or zone."""
+    value = filled_text(located, namespace)
+    if not is_name(value):
+        what = f"{value!r} is no name"
+        raise UnfitError(
+            what, "use lower-case letters, digits, _ and -, starting with a letter"
+        )
+    return value
+
+
+def list_of(
+    readers: Mapping[str, Reader], required: Sequence[str], make: Callable
+) -> Reader:
+    """A reader of a list of mappings, each made into an object by *make*."""
+
+    def read(located: Located, namespace: str) -> tuple[Any, ...]:
+        if not isinstance(located.value, tuple):
+            what, fix = "this is no list", f"start each item with - {required[0]}: …"
+            raise UnfitError(what, fix)
+        items = [read_item(each, namespace) for each in located.value]
+        return tuple(items)
+
+    def read_item(item: Located, namespace: str) -> object:
+        if not is_mapping(item):
+            what, fix = f"{shown(item)} is no mapping", f"write - {required[0]}: …"
+            raise UnfitError(what, fix, line=item.line)
+        doubled: list[Problem] = []
+        values = {}
+        for key, value in unique_entries(item, problems=doubled, path=""):
+            if key not in readers:
+                unknown = unknown_key(key, path="", line=value.line, known=readers)
+                raise UnfitError(unknown.what, unknown.fix, line=value.line)
+            try:
+                values[key] = readers[key](value, namespace)
+            except UnfitError as unfit:
+                what = f"{key}: {unfit.what}"
+                raise UnfitError(
+                    what, unfit.fix, line=unfit.line or value.line
+                ) from unfit
+        for problem in doubled:
+            raise UnfitError(problem.what, problem.fix, line=problem.line)
+        for key in required:
+            if key not in values:
+                what = f"{key} is missing"
+                raise UnfitError(what, f"add {key}: …", line=item.line)
+        try:
+            return make(values, namespace)
+        except UnfitError as unfit:
+            raise UnfitError(
+                unfit.what, unfit.fix, line=unfit.line or item.line
+            ) from unfit
+
+    return read
+
+
+def make_partition(values: dict[str, Any], namespace: str) -> Partition:
+    """A partition field whose width fits its transform."""
+    del namespace
+    partition = Partition(**values)
+    wants_width = partition.transform in TRANSFORMS_WITH_WIDTH
+    if wants_width and not partition.width:
+        what = f"transform {partition.transform} needs a width of one or more"
+        raise UnfitError(what, "add width: 16")
+    if partition.width is not None and not wants_width:
+        what = f"transform {partition.transform} takes no width"
+        raise UnfitError(what, "remove width")
+    return partition
+
+
+def make_schedule(values: dict[str, Any], namespace: str) -> Schedule:
+    """A schedule."""
+    del namespace
+    return Schedule(**values)
+
+
+def make_trigger(values: dict[str, Any], namespace: str) -> Trigger:
+    """A trigger, of a zone in the pipeline's own namespace unless it names another."""
+    return Trigger(**{"namespace": namespace} | values)
+
+
+READERS: Mapping[str, Reader] = {
+    "description": text,
+    "owner": text,
+    "materialized": one_of("table", "view"),
+    "merge_strategy": one_of(*STRATEGIES),
+    "unique_key": columns,
+    "watermark_column": filled_text,
+    "partition_column": filled_text,
+    "partition_by": list_of(
+        {"column": filled_text, "transform": one_of(*TRANSFORMS), "width": count},
+        required=["column"],
+        make=make_partition,
+    ),
+    "scd_valid_from": filled_text,
+    "scd_valid_to": filled_text,
+    "scd_close_missing": flag,
+    "archive_landing_zones": flag,
+    "on_empty": one_of("publish", "keep", "fail"),
+    "on_schema_change": one_of("evolve", "fail", "ignore"),
+    "max_retries": count,
+    "retry_delay_seconds": count,
+    "automation": one_of("eager", "none"),
+    "schedules": list_of(
+        {
+            "cron": cron,
+            "timezone": time_zone,
+            "catch_up": one_of("last", "all", "none"),
+            "overlap": one_of("wait", "skip"),
+            "enabled": flag,
+        },
+        required=["cron"],
+        make=make_schedule,
+    ),
+    "triggers": list_of(
+        {
+            "type": one_of(*TRIGGER_TYPES),
+            "namespace": name,
+            "zone_name": name,
+            "pattern": filled_text,
+            "cooldown_seconds": count,
+            "enabled": flag,
+        },
+        required=["type", "zone_name"],
+        make=make_trigger,
+    ),
+}
+
+
+def shown(located: Located) -> str:
+    """The value as a problem names it."""
+    value = located.value
+    if isinstance(value, tuple):
+        return "a list"
+    if isinstance(value, list):
+        return "a mapping"
+    return repr(value)

@@ -1,0 +1,591 @@
+"""A pipeline folder, and what it means.
+
+A source is a pipeline's files as text, wherever they come from; a spec is all that they say,
+parsed once at publish and stored, so that loading a thousand pipelines reads no file.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Any, Literal
+
+from rat_resources.annotations import read_header
+from rat_resources.configuration import (
+    KEYS,
+    WITHOUT_EFFECT,
+    Configuration,
+    PipelineConfig,
+    Place,
+    read_configuration,
+)
+from rat_resources.errors import Problem
+from rat_resources.mentions import CALLS, Mentions, Zone
+from rat_resources.names import LAYERS, TableName, is_name, nearest
+from rat_resources.scripts import read_script
+from rat_resources.statements import Query, read_query, strip_comments
+from rat_resources.templates import (
+    HELPERS,
+    WORDS,
+    RenderContext,
+    author_line,
+    read_template,
+    render_problem,
+)
+
+SQL, PYTHON, CONFIG, TESTS = (
+    "pipeline.sql",
+    "pipeline.py",
+    "config.yaml",
+    "tests/quality/",
+)
+CODE_FILES: dict[str, Literal["sql", "python"]] = {SQL: "sql", PYTHON: "python"}
+TEST_KEYS = ("description", "severity", "tags", "remediation")
+SEVERITIES = {"error": "error", "warn": "warn", "warning": "warn"}
+
+
+@dataclass(frozen=True)
+class PipelineSource:
+    """The files of one pipeline, by their path inside its folder."""
+
+    table: TableName
+    files: Mapping[str, str]
+    folder: str = ""  # how problems name the folder
+
+    @property
+    def type(self) -> Literal["sql", "python"]:
+        """The language of its code."""
+        return CODE_FILES[self.code_file]
+
+    @property
+    def code_file(self) -> str:
+        """The file that makes the table."""
+        return next((name for name in CODE_FILES if name in self.files), SQL)
+
+    @property
+    def code(self) -> str:
+        """The text that makes the table."""
+        return self.files.get(self.code_file, "")
+
+    @property
+    def test_files(self) -> list[str]:
+        """The quality tests, in order."""
+        return sorted(name for name in self.files if is_test_file(name))
+
+    def path(self, name: str) -> str:
+        """How problems name the file *name*."""
+        return f"{self.folder or pipeline_folder(self.table)}/{name}"
+
+
+def pipeline_folder(table: TableName) -> str:
+    """Where the pipeline of *table* lives in a store or a tree."""
+    return f"{table.namespace}/pipelines/{table.layer}/{table.name}"
+
+
+def is_test_file(name: str) -> bool:
+    """Whether *name* is a quality test's path inside a pipeline folder."""
+    return (
+        name.startswith(TESTS)
+        and name.endswith(".sql")
+        and "/" not in name.removeprefix(TESTS)
+    )
+
+
+@dataclass(frozen=True)
+class QualityTest:
+    """A query for offenders, and what to do about them."""
+
+    name: str
+    path: str  # inside the pipeline's folder
+    description: str = ""
+    severity: str = "error"
+    tags: tuple[str, ...] = ()
+    remediation: str = ""
+    refs: tuple[TableName, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A document that `from_json` reads back."""
+        return asdict(self) | {
+            "tags": list(self.tags),
+            "refs": [str(ref) for ref in self.refs],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "QualityTest":
+        """The test that `to_json` wrote."""
+        refs = tuple(TableName.parse(ref) for ref in document["refs"])
+        return cls(**{**document, "tags": tuple(document["tags"]), "refs": refs})
+
+
+@dataclass(frozen=True)
+class PipelineSpec:
+    """All that a pipeline's files say."""
+
+    table: TableName
+    type: Literal["sql", "python"]
+    config: PipelineConfig
+    automation: str  # eager or none
+    code_version: str  # changes with whatever changes the output
+    refs: tuple[TableName, ...] = ()
+    zones: tuple[Zone, ...] = ()
+    reads_this: bool = False
+    uses_watermark: bool = False
+    tests: tuple[QualityTest, ...] = ()
+
+    @property
+    def description(self) -> str:
+        """What the table is, in the author's words."""
+        return self.config.description
+
+    @property
+    def owner(self) -> str:
+        """Whom to ask."""
+        return self.config.owner
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it owns no files and is its query wherever it is read."""
+        return self.config.materialized == "view"
+
+    @property
+    def code_file(self) -> str:
+        """The file that makes the table."""
+        return SQL if self.type == "sql" else PYTHON
+
+    @property
+    def test_refs(self) -> tuple[TableName, ...]:
+        """What only its tests read."""
+        read = {ref for test in self.tests for ref in test.refs}
+        return tuple(sorted(read - {*self.refs, self.table}))
+
+    def to_json(self) -> dict[str, Any]:
+        """A document that `from_json` reads back."""
+        return {
+            "table": str(self.table),
+            "type": self.type,
+            "config": json.loads(json.dumps(asdict(self.config))),
+            "automation": self.automation,
+            "code_version": self.code_version,
+            "refs": [str(ref) for ref in self.refs],
+            "zones": [asdict(zone) for zone in self.zones],
+            "reads_this": self.reads_this,
+            "uses_watermark": self.uses_watermark,
+            "tests": [test.to_json() for test in self.tests],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "PipelineSpec":
+        """The spec that `to_json` wrote."""
+        return cls(
+            **{
+                **document,
+                "table": TableName.parse(document["table"]),
+                "config": PipelineConfig.from_json(document["config"]),
+                "refs": tuple(TableName.parse(ref) for ref in document["refs"]),
+                "zones": tuple(Zone(**zone) for zone in document["zones"]),
+                "tests": tuple(
+                    QualityTest.from_json(each) for each in document["tests"]
+                ),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A source, what it means as far as that is clear, and all that is wrong with it."""
+
+    source: PipelineSource
+    spec: PipelineSpec
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()  # what may be published, and should not stay
+    places: Mapping[str, Place] = field(default_factory=dict)  # of config keys
+    ref_places: Mapping[TableName, Place] = field(default_factory=dict)
+    zone_places: Mapping[Zone, Place] = field(default_factory=dict)
+
+    @cached_property
+    def code_place(self) -> Place:
+        """Where to point when no line is to blame."""
+        return Place(self.source.path(self.source.code_file), 1)
+
+
+def parse_pipeline(source: PipelineSource) -> Parsed:
+    """Read everything that *source* says; nothing stops at the first problem."""
+    path = source.path(source.code_file)
+    header = read_header(source.code, path=path, language=source.type, known=KEYS)
+    configuration = read_configuration(
+        header.annotations,
+        code_path=path,
+        config_path=source.path(CONFIG),
+        config_text=source.files.get(CONFIG),
+        namespace=source.table.namespace,
+    )
+    mentions = read_code(source, config=configuration.config)
+    tests = [read_test(source, name) for name in source.test_files]
+    problems = [
+        *check_files(source),
+        *header.problems,
+        *configuration.problems,
+        *mentions.problems,
+        *check_usage(source, configuration, mentions),
+        *(problem for each in tests for problem in each.problems),
+        *check_test_names(source, [each.test for each in tests]),
+    ]
+    spec = make_spec(
+        source, configuration.config, mentions, [each.test for each in tests]
+    )
+    return Parsed(
+        source,
+        spec,
+        problems=tuple(dict.fromkeys(problems)),
+        warnings=()
+        if problems
+        else tuple(warn_of_empty_table(source, configuration.config)),
+        places=configuration.places,
+        ref_places=ref_places(source, mentions, tests),
+        zone_places={zone: Place(path, line) for zone, line in mentions.zones},
+    )
+
+
+def make_spec(
+    source: PipelineSource,
+    config: PipelineConfig,
+    mentions: Mentions,
+    tests: Iterable[QualityTest],
+) -> PipelineSpec:
+    """Put together what was read."""
+    return PipelineSpec(
+        table=source.table,
+        type=source.type,
+        config=config,
+        automation=config.automation or default_automation(config, mentions),
+        code_version=code_version(source, config),
+        refs=tuple(ref for ref in mentions.tables if ref != source.table),
+        zones=tuple(sorted(zone for zone, _ in mentions.zones)),
+        reads_this=mentions.reads_this or source.table in mentions.tables,
+        uses_watermark=mentions.uses_watermark,
+        tests=tuple(tests),
+    )
+
+
+def default_automation(config: PipelineConfig, mentions: Mentions) -> str:
+    """Follow the tables that it reads, unless it has a clock or an event of its own."""
+    follows = mentions.refs and not config.schedules and not config.triggers
+    return "eager" if follows else "none"
+
+
+def code_version(source: PipelineSource, config: PipelineConfig) -> str:
+    """A hash of what changes the output: the code without its comments, and what steers it."""
+    steering = {
+        key: v for key, v in asdict(config).items() if key not in WITHOUT_EFFECT
+    }
+    document = {"type": source.type, "code": bare_code(source), "config": steering}
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return f"sha256:{sha256(canonical.encode()).hexdigest()}"
+
+
+def bare_code(source: PipelineSource) -> str:
+    """The code without comments and without blanks that change nothing."""
+    code = (
+        strip_comments(source.code)
+        if source.type == "sql"
+        else strip_header(source.code)
+    )
+    lines = (line.rstrip() for line in code.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def strip_header(code: str) -> str:
+    """A script without its leading comments."""
+    lines = code.splitlines()
+    first = next((n for n, line in enumerate(lines) if not is_remark(line)), len(lines))
+    return "\n".join(lines[first:])
+
+
+def is_remark(line: str) -> bool:
+    """Whether *line* of a script is blank or a comment."""
+    return not line.strip() or line.lstrip().startswith("#")
+
+
+def ref_places(
+    source: PipelineSource, mentions: Mentions, tests: Iterable["ReadTest"]
+) -> dict[TableName, Place]:
+    """Where each table is mentioned first, in the code before the tests."""
+    places = {
+        table: Place(source.path(source.code_file), line)
+        for table, line in mentions.refs
+    }
+    for each in tests:
+        for table, line in each.mentions.refs:
+            places.setdefault(table, Place(source.path(each.test.path), line))
+    return places
+
+
+# The files.
+
+
+def check_files(source: PipelineSource) -> Iterator[Problem]:
+    """Files that are missing, too many, or where nobody reads them."""
+    code_files = [name for name in CODE_FILES if name in source.files]
+    if not code_files:
+        yield Problem(
+            source.path(SQL), 1, "this file is missing", f"add it, or {PYTHON}"
+        )
+    if len(code_files) > 1:
+        what = f"there is a {SQL} beside it, and a pipeline is one file"
+        yield Problem(source.path(PYTHON), 1, what, "remove one of the two")
+    for name in sorted(source.files):
+        if name not in (*CODE_FILES, CONFIG) and not is_test_file(name):
+            yield from check_stray(source, name)
+
+
+def check_stray(source: PipelineSource, name: str) -> Iterator[Problem]:
+    """A file that looks as if it should mean something, and is not read."""
+    stem = name.rpartition("/")[2]
+    if name.startswith("tests/") and name.endswith(".sql"):
+        yield Problem(
+            source.path(name), 1, "nobody runs this test", f"move it to {TESTS}{stem}"
+        )
+    elif guess := nearest(name.lower(), (*CODE_FILES, CONFIG)):
+        yield Problem(
+            source.path(name), 1, "nobody reads this file", f"did you mean {guess}?"
+        )
+
+
+# The code.
+
+
+def read_code(source: PipelineSource, *, config: PipelineConfig) -> Mentions:
+    """What the code mentions, and what is wrong with it."""
+    path, namespace = source.path(source.code_file), source.table.namespace
+    if source.code_file not in source.files:
+        return Mentions()
+    if source.type == "python":
+        return read_script(source.code, path=path, namespace=namespace)
+    mentions = read_template(source.code, path=path, namespace=namespace)
+    if mentions.problems:
+        return mentions
+    strategy = config.merge_strategy
+    return with_problems(
+        mentions,
+        check_sql(
+            source.code,
+            path=path,
+            table=source.table,
+            mentions=mentions,
+            strategy=strategy,
+        ),
+    )
+
+
+def with_problems(mentions: Mentions, problems: Iterable[Problem]) -> Mentions:
+    """*mentions* with *problems* added, each once."""
+    return Mentions(
+        mentions.refs,
+        mentions.zones,
+        mentions.reads_this,
+        mentions.uses_watermark,
+        tuple(dict.fromkeys((*mentions.problems, *problems))),
+    )
+
+
+def check_sql(
+    template: str, *, path: str, table: TableName, mentions: Mentions, strategy: str
+) -> Iterator[Problem]:
+    """Render a first and a later run, and let DuckDB parse them."""
+    zones = {zone: f"/landing/{zone.name}" for zone, _ in mentions.zones}
+    first = RenderContext(table, merge_strategy=strategy, landing_zones=zones)
+    later = RenderContext(
+        table,
+        merge_strategy=strategy,
+        table_exists=True,
+        watermark_value="2000-01-01 00:00:00",
+        landing_zones=zones,
+    )
+    known = {str(table), *(str(ref) for ref in mentions.tables)}
+    for context in (first, later):
+        rendered = render_problem(template, path=path, context=context)
+        if isinstance(rendered, Problem):
+            yield rendered
+            continue
+        for what, fix, line in check_query(read_query(rendered), known=known):
+            yield Problem(
+                path,
+                author_line(template, path=path, context=context, line=line),
+                what,
+                fix,
+            )
+
+
+def warn_of_empty_table(
+    source: PipelineSource, config: PipelineConfig
+) -> Iterator[Problem]:
+    """A watermark that only `is_incremental()` guards: an empty table exists and has none."""
+    if source.type == "python":
+        return
+    path, table = source.path(source.code_file), source.table
+    mentions = read_template(source.code, path=path, namespace=table.namespace)
+    context = RenderContext(
+        table,
+        merge_strategy=config.merge_strategy,
+        table_exists=True,
+        landing_zones={zone: f"/landing/{zone.name}" for zone, _ in mentions.zones},
+    )
+    rendered = render_problem(source.code, path=path, context=context)
+    if isinstance(rendered, Problem):
+        yield rendered
+
+
+def check_query(query: Query, *, known: set[str]) -> Iterator[tuple[str, str, int]]:
+    """What is wrong with one rendering, each with its line there."""
+    for mistake in query.mistakes:
+        yield mistake.what, mistake.fix, mistake.line + 1
+    for function in query.functions:
+        if function.name in (*CALLS, *HELPERS):
+            what = f"{function.name}() stands outside of Jinja's braces"
+            yield what, f"write {{{{ {function.name}(…) }}}}", function.line + 1
+    for table in query.tables:
+        if table.qualified or table.name not in known:
+            yield *bare_table(table.name), table.line + 1
+
+
+def bare_table(name: str) -> tuple[str, str]:
+    """The problem of a table that is named without `ref()`."""
+    if name in WORDS:
+        return f"{name} stands outside of Jinja's braces", f"write {{{{ {name} }}}}"
+    what = f"the query names the table {name} without ref(), so nobody knows that it reads it"
+    parts = name.split(".")
+    is_layered = len(parts) > 1 and parts[-2] in LAYERS
+    return what, f"write {{{{ ref('{name if is_layered else 'layer.name'}') }}}}"
+
+
+def check_usage(
+    source: PipelineSource, configuration: Configuration, mentions: Mentions
+) -> Iterator[Problem]:
+    """What the code uses that the configuration does not allow, and the other way round."""
+    config, path = configuration.config, source.path(source.code_file)
+    if mentions.uses_watermark and not config.watermark_column:
+        yield Problem(
+            path,
+            find_line(source.code, "watermark_value"),
+            "watermark_value is used, but no watermark_column says what it is the greatest of",
+            "add @watermark_column: COLUMN",
+        )
+    if source.table in mentions.tables and source.type == "sql":
+        line = mentions.line(source.table)
+        yield Problem(
+            path, line, "the pipeline reads its own table by ref()", "write {{ this }}"
+        )
+    if config.automation == "eager" and not mentions.refs:
+        at = configuration.places["automation"]
+        what = "automation eager follows upstream tables, and the pipeline reads none by ref()"
+        yield Problem(at.path, at.line, what, "remove it, or add schedules or triggers")
+    if config.materialized == "view":
+        at = configuration.places["materialized"]
+        for use, fix in view_misuses(source, mentions):
+            yield Problem(at.path, at.line, f"a view {use}", fix)
+
+
+def view_misuses(
+    source: PipelineSource, mentions: Mentions
+) -> Iterator[tuple[str, str]]:
+    """What a view cannot do, because it is only a query inside other queries."""
+    table = "write materialized: table"
+    if source.type == "python":
+        yield "is a query, and this pipeline is a script", table
+    if mentions.reads_this or source.table in mentions.tables:
+        yield "has no rows of its own to read", table
+    if mentions.zones:
+        yield "cannot read a landing zone: its files are consumed by one run", table
+    if mentions.uses_watermark:
+        yield "has no watermark", table
+
+
+def find_line(text: str, word: str) -> int:
+    """The first line that holds *word* outside of SQL comments."""
+    lines = strip_comments(text).splitlines()
+    return next((n for n, line in enumerate(lines, start=1) if word in line), 1)
+
+
+# Quality tests.
+
+
+@dataclass(frozen=True)
+class ReadTest:
+    """A quality test as it was read."""
+
+    test: QualityTest
+    mentions: Mentions
+    problems: tuple[Problem, ...]
+
+
+def read_test(source: PipelineSource, name: str) -> ReadTest:
+    """Read one quality test."""
+    text, path = source.files[name], source.path(name)
+    header = read_header(text, path=path, language="sql", known=TEST_KEYS)
+    said = {each.key: each for each in header.annotations}
+    problems = list(header.problems)
+    severity = "error"
+    if "severity" in said:
+        word, line = said["severity"].value, said["severity"].line
+        severity = SEVERITIES.get(word, "error")
+        if word not in SEVERITIES:
+            guess = nearest(word.lower(), SEVERITIES)
+            fix = f"did you mean {guess}?" if guess else "write error or warn"
+            problems.append(
+                Problem(path, line, f"severity: {word!r} is not known", fix)
+            )
+    mentions = read_template(text, path=path, namespace=source.table.namespace)
+    problems += mentions.problems
+    if not mentions.problems:
+        problems += check_test(text, path=path, table=source.table, mentions=mentions)
+    test = QualityTest(
+        name=name.removeprefix(TESTS).removesuffix(".sql"),
+        path=name,
+        description=said["description"].value if "description" in said else "",
+        severity=severity,
+        tags=read_tags(said["tags"].value) if "tags" in said else (),
+        remediation=said["remediation"].value if "remediation" in said else "",
+        refs=mentions.tables,
+    )
+    return ReadTest(test, mentions, tuple(dict.fromkeys(problems)))
+
+
+def check_test(
+    text: str, *, path: str, table: TableName, mentions: Mentions
+) -> Iterator[Problem]:
+    """What is wrong with the query of a test."""
+    for zone, line in mentions.zones:
+        what = f"a test reads tables, and {zone.name} is a landing zone"
+        yield Problem(path, line, what, "compare with a bronze table")
+    if mentions.uses_watermark:
+        line = find_line(text, "watermark_value")
+        yield Problem(
+            path, line, "a test has no watermark_value", "write the condition in SQL"
+        )
+    if not mentions.zones and not mentions.uses_watermark:
+        yield from check_sql(
+            text, path=path, table=table, mentions=mentions, strategy="full_refresh"
+        )
+
+
+def read_tags(value: str) -> tuple[str, ...]:
+    """The tags in `a, B`: trimmed, in lower case, each once."""
+    tags = (tag.strip().lower() for tag in value.split(","))
+    return tuple(dict.fromkeys(tag for tag in tags if tag))
+
+
+def check_test_names(
+    source: PipelineSource, tests: Sequence[QualityTest]
+) -> Iterator[Problem]:
+    """Tests whose names are no names, or too alike for Dagster."""
+    seen: dict[str, str] = {}
+    for test in tests:
+        if not is_name(test.name):
+            what = f"{test.name!r} is no name for a test"
+            fix = "use lower-case letters, digits, _ and -, starting with a letter"
+            yield Problem(source.path(test.path), 1, what, fix)
+        alike = seen.setdefault(test.name.replace("-", "_"), test.name)
+        if alike != test.name:
+            what = f"{test.name} and {alike} differ only by - and _, which are one name in Dagster"
+            yield Problem(source.path(test.path), 1, what, "rename one of the two")
