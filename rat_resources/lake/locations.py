@@ -1,0 +1,21 @@
+"""Locations: where DuckDB finds the files that a catalog names."""
+
+from pathlib import Path
+
+LOCAL_SCHEMES = ("file://", "file:")
+
+
+def duckdb_path(location: str) -> str:
+    """The file or folder at *location* as DuckDB spells it: local paths carry no scheme."""
+    for scheme in LOCAL_SCHEMES:
+        if location.startswith(scheme):
+            return location.removeprefix(scheme)
+    return location
+
+
+def make_folder(location: str) -> str:
+    """The folder at *location*, made where folders need making, as DuckDB spells it."""
+    path = duckdb_path(location)
+    if "://" not in path:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,182 @@
+"""Reading: one snapshot of an Iceberg table as rows in DuckDB.
+
+PyIceberg plans which files belong to the snapshot, DuckDB reads them by field id. Where they are
+changed is `strategies`; which columns they hold is `evolution`.
+"""
+
+from collections.abc import Mapping
+from uuid import uuid4
+
+from duckdb import DuckDBPyConnection
+from pyarrow import RecordBatchReader
+from pyarrow.parquet import read_schema
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.metadata import TableMetadata
+
+from rat_resources.lake.locations import duckdb_path
+from rat_resources.lake.sql import literal, quote
+from rat_resources.lake.types import sql_type
+
+FILE = "__rat_file"
+POSITION = "__rat_position"
+
+Tasks = Mapping[int, FileScanTask]
+
+
+def register_table(
+    connection: DuckDBPyConnection,
+    table: Table,
+    *,
+    view: str,
+    snapshot_id: int | None = None,
+) -> None:
+    """Make *view* show the rows of *table* as they are in the snapshot, or in the current one."""
+    scan = table.scan(snapshot_id=snapshot_id)
+    rows = select_rows(
+        connection,
+        dict(enumerate(scan.plan_files())),
+        schema=scan.projection(),
+        metadata=table.metadata,
+        io=table.io,
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(view)} AS {rows}")
+
+
+def row_count(table: Table, *, snapshot_id: int | None = None) -> int:
+    """How many rows the snapshot of *table* has, without reading any when nothing is deleted."""
+    snapshot = (
+        table.current_snapshot()
+        if snapshot_id is None
+        else table.snapshot_by_id(snapshot_id)
+    )
+    if snapshot is None:
+        return 0
+    summary = snapshot.summary
+    if summary is not None and summary["total-delete-files"] == "0":
+        return int(summary["total-records"] or 0)
+    tasks = list(table.scan(snapshot_id=snapshot_id).plan_files())
+    if any(task.delete_files for task in tasks):
+        return table.scan(snapshot_id=snapshot_id).count()
+    return sum(task.file.record_count for task in tasks)
+
+
+def select_rows(
+    connection: DuckDBPyConnection,
+    tasks: Tasks,
+    *,
+    schema: Schema,
+    metadata: TableMetadata,
+    io: FileIO,
+    positions: bool = False,
+) -> str:
+    """A query for the rows of *tasks* in the columns of *schema*.
+
+    With *positions* each row also says where it is: FILE is the number of its task, POSITION its
+    place in that file; a row has the same ones in every query.
+    """
+    mapped = metadata.name_mapping() is not None
+    direct = {n: t for n, t in tasks.items() if _is_direct(t, io=io, mapped=mapped)}
+    others = {n: t for n, t in tasks.items() if n not in direct}
+    queries = []
+    if direct:
+        queries.append(_select_direct(direct, schema=schema, positions=positions))
+    if others:
+        copied = _copy_through_arrow(
+            connection, others, schema=schema, metadata=metadata, io=io
+        )
+        queries.append(_select_copied(copied, schema=schema, positions=positions))
+    return " UNION ALL ".join(queries) or _select_nothing(schema, positions=positions)
+
+
+def _is_direct(task: FileScanTask, *, io: FileIO, mapped: bool) -> bool:
+    """Whether DuckDB may read the file by itself: nothing deleted in it, columns known by id."""
+    if task.delete_files:
+        return False
+    # Only tables that have adopted foreign files carry a name mapping.
+    return not mapped or _has_field_ids(task, io=io)
+
+
+def _has_field_ids(task: FileScanTask, *, io: FileIO) -> bool:
+    with io.new_input(task.file.file_path).open() as stream:
+        fields = read_schema(stream)
+    return all(b"PARQUET:field_id" in (field.metadata or {}) for field in fields)
+
+
+def _select_direct(tasks: Tasks, *, schema: Schema, positions: bool) -> str:
+    columns = [
+        f"{_alias(field.field_id)} AS {quote(field.name)}" for field in schema.fields
+    ]
+    if positions:
+        numbers = ", ".join(map(str, tasks))
+        columns.append(f"([{numbers}])[file_index::BIGINT + 1]::BIGINT AS {FILE}")
+        columns.append(f"file_row_number AS {POSITION}")
+    paths = ", ".join(
+        literal(duckdb_path(task.file.file_path)) for task in tasks.values()
+    )
+    return (
+        f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], "
+        f"schema = {_schema_map(schema)}, hive_partitioning = false)"
+    )
+
+
+def _alias(field_id: int) -> str:
+    # Virtual columns such as file_row_number stay reachable whatever the table's columns are called.
+    return f"c{field_id}"
+
+
+def _schema_map(schema: Schema) -> str:
+    entries = (
+        f"{field.field_id}: {{name: {literal(_alias(field.field_id))}, "
+        f"type: {literal(sql_type(field.field_type))}, default_value: NULL}}"
+        for field in schema.fields
+    )
+    return f"MAP {{{', '.join(entries)}}}"
+
+
+def _copy_through_arrow(
+    connection: DuckDBPyConnection,
+    tasks: Tasks,
+    *,
+    schema: Schema,
+    metadata: TableMetadata,
+    io: FileIO,
+) -> str:
+    """The temp table that the rows of *tasks* were copied into, file by file, spilling if need be."""
+    name = f"rat_arrow_{uuid4().hex}"
+    columns = [f"{quote(f.name)} {sql_type(f.field_type)}" for f in schema.fields]
+    columns += [f"{FILE} BIGINT", f"{POSITION} BIGINT"]
+    connection.execute(f"CREATE TEMP TABLE {name} ({', '.join(columns)})")
+    scan = ArrowScan(metadata, io, schema, AlwaysTrue())
+    for number, task in tasks.items():
+        reader = RecordBatchReader.from_batches(
+            schema_to_pyarrow(schema, include_field_ids=False),
+            scan.to_record_batches([task]),
+        )
+        connection.register(f"{name}_reader", reader)
+        connection.execute(
+            f"INSERT INTO {name} SELECT *, {number}, row_number() OVER () "
+            f"FROM {name}_reader"
+        )
+        connection.unregister(f"{name}_reader")
+    return name
+
+
+def _select_copied(name: str, *, schema: Schema, positions: bool) -> str:
+    columns = [quote(field.name) for field in schema.fields]
+    if positions:
+        columns += [FILE, POSITION]
+    return f"SELECT {', '.join(columns)} FROM {name}"
+
+
+def _select_nothing(schema: Schema, *, positions: bool) -> str:
+    columns = [
+        f"CAST(NULL AS {sql_type(field.field_type)}) AS {quote(field.name)}"
+        for field in schema.fields
+    ]
+    if positions:
+        columns += [f"0::BIGINT AS {FILE}", f"0::BIGINT AS {POSITION}"]
+    return f"SELECT {', '.join(columns)} WHERE false"

@@ -1,0 +1,367 @@
+"""Strategies: what a run's batch does to the rows that a table already has.
+
+    full_refresh   the batch is the table
+    append_only    the batch is added
+    incremental    one row a key: the batch's row takes the place of the table's
+    delete_insert  all rows of a key: the batch's rows take the place of the table's
+    snapshot       all rows of a value of partition_column, likewise
+    scd2           as incremental, but the old row stays, closed
+
+The first run of each, and a full refresh, makes the table of the batch alone (with one row a key
+under incremental and scd2). NULL is a key like any other. Only files that hold affected rows are
+rewritten (`merging`), and all of it, new columns too, is one commit (`target`).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+from uuid import uuid4
+
+import duckdb
+from duckdb import DuckDBPyConnection
+from pyiceberg.catalog import Catalog
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.types import TimestamptzType
+
+from rat_resources.errors import QueryError, SchemaChangeError
+from rat_resources.lake.batch import Batch, count_rows, run_query
+from rat_resources.lake.evolution import (
+    Evolution,
+    OnSchemaChange,
+    evolve,
+    first_schema,
+    replace_columns,
+)
+from rat_resources.lake.merging import (
+    ROW,
+    Change,
+    Incoming,
+    close_and_open,
+    replace_keys,
+    upsert,
+)
+from rat_resources.lake.partitioning import PartitionField
+from rat_resources.lake.reading import row_count
+from rat_resources.lake.sql import literal, name_list, quote
+from rat_resources.lake.target import Target, change_target, create_target, find_table
+from rat_resources.lake.types import Column, sql_type
+from rat_resources.lake.writing import Written, write_files
+from rat_resources.names import TableName, nearest
+
+
+class MergeStrategy(StrEnum):
+    """The six ways to bring a batch into a table."""
+
+    FULL_REFRESH = "full_refresh"
+    APPEND_ONLY = "append_only"
+    INCREMENTAL = "incremental"
+    DELETE_INSERT = "delete_insert"
+    SNAPSHOT = "snapshot"
+    SCD2 = "scd2"
+
+
+_KEYLESS = (MergeStrategy.FULL_REFRESH, MergeStrategy.APPEND_ONLY)
+_ONE_ROW_A_KEY = (MergeStrategy.INCREMENTAL, MergeStrategy.SCD2)
+
+
+@dataclass(frozen=True)
+class WriteConfig:
+    """How a pipeline writes its table."""
+
+    merge_strategy: MergeStrategy = MergeStrategy.FULL_REFRESH
+    unique_key: tuple[str, ...] = ()
+    watermark_column: str | None = None
+    partition_column: str | None = None
+    partition_by: tuple[PartitionField, ...] = ()
+    scd_valid_from: str = "valid_from"
+    scd_valid_to: str = "valid_to"
+    scd_close_missing: bool = False
+    on_empty: Literal["publish", "keep", "fail"] = "publish"
+    on_schema_change: OnSchemaChange = "evolve"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns whose values say which rows of the table a row of the batch stands for."""
+        if self.merge_strategy in _KEYLESS:
+            return ()
+        if self.merge_strategy == MergeStrategy.SNAPSHOT:
+            return (self.partition_column,) if self.partition_column else ()
+        return self.unique_key
+
+    @property
+    def scd_columns(self) -> tuple[str, ...]:
+        """The columns that scd2 writes itself."""
+        if self.merge_strategy != MergeStrategy.SCD2:
+            return ()
+        return (self.scd_valid_from, self.scd_valid_to)
+
+
+def apply(
+    connection: DuckDBPyConnection,
+    *,
+    query: str,
+    catalog: Catalog,
+    table_name: TableName,
+    config: WriteConfig,
+    attempt_time: datetime,
+    full_refresh: bool = False,
+) -> Written:
+    """Run *query* once and bring its rows into the table by the strategy, in one commit or none.
+
+    A missing table is made, even for a batch without rows.
+    """
+    with run_query(connection, query) as batch, _translated_errors():
+        _check_columns(config, batch)
+        _check_rows(config, batch)
+        table = find_table(catalog, table_name)
+        if table is not None and not batch.rows and config.on_empty == "keep":
+            return _state(table)
+        evolved = _follow_columns(
+            connection, table, batch, config=config, full_refresh=full_refresh
+        )
+        target = (
+            create_target(
+                catalog,
+                table_name,
+                schema=evolved.schema,
+                partition_by=config.partition_by,
+            )
+            if table is None
+            else change_target(
+                table, schema=evolved.schema, partition_by=config.partition_by
+            )
+        )
+        with _incoming(
+            connection, batch, schema=target.schema, config=config
+        ) as incoming:
+            change = _change(
+                connection,
+                target,
+                incoming,
+                config=config,
+                attempt_time=attempt_time.astimezone(UTC),
+                full_refresh=full_refresh,
+            )
+            return _write(connection, target, change=change, evolved=evolved)
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Say what DuckDB found wrong with the rows in our own words."""
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise
+    except duckdb.ConversionException as error:
+        raise QueryError(
+            f"a value does not fit its column's type: {error}",
+            fix="cast or filter it in the query",
+        ) from error
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+
+
+def _check_columns(config: WriteConfig, batch: Batch) -> None:
+    names = [column.name for column in batch.columns]
+    for name in _needed_columns(config):
+        if name not in names:
+            guess = nearest(name, names)
+            raise SchemaChangeError(
+                f"the query returns no column {name!r}, "
+                f"which {config.merge_strategy} needs",
+                fix=f"did you mean {guess!r}?" if guess else "add it to the query",
+            )
+    for name in config.scd_columns:
+        if name.casefold() in map(str.casefold, names):
+            raise SchemaChangeError(
+                f"the query returns {name!r}, a column that scd2 writes itself",
+                fix="rename it in the query, or set scd_valid_from and scd_valid_to",
+            )
+
+
+def _needed_columns(config: WriteConfig) -> tuple[str, ...]:
+    strategy = config.merge_strategy
+    if strategy not in _KEYLESS and not config.keys:
+        missing = (
+            "partition_column" if strategy == MergeStrategy.SNAPSHOT else "unique_key"
+        )
+        raise QueryError(f"{strategy} needs {missing}", fix=f"set {missing}")
+    if strategy in _ONE_ROW_A_KEY and config.watermark_column:
+        return (*config.keys, config.watermark_column)
+    return config.keys
+
+
+def _check_rows(config: WriteConfig, batch: Batch) -> None:
+    if not batch.rows and config.on_empty == "fail":
+        raise QueryError(
+            "the query returned no rows and on_empty is fail",
+            fix="look at what it reads, or set on_empty to publish or keep",
+        )
+
+
+def _follow_columns(
+    connection: DuckDBPyConnection,
+    table: Table | None,
+    batch: Batch,
+    *,
+    config: WriteConfig,
+    full_refresh: bool,
+) -> Evolution:
+    times = [Column(name, TimestamptzType()) for name in config.scd_columns]
+    columns = [*batch.columns, *times]
+    if table is None:
+        return first_schema(columns)
+    last_id = table.metadata.last_column_id
+    takes_all = config.merge_strategy == MergeStrategy.FULL_REFRESH and (
+        config.on_schema_change == "evolve"
+    )
+    if full_refresh or takes_all:
+        return replace_columns(table.schema(), columns, last_column_id=last_id)
+
+    def is_all_null(column: str) -> bool:
+        found = (
+            f"(SELECT 1 FROM {batch.table} WHERE {quote(column)} IS NOT NULL LIMIT 1)"
+        )
+        return count_rows(connection, found) == 0
+
+    return evolve(
+        table.schema(),
+        columns,
+        last_column_id=last_id,
+        policy=config.on_schema_change,
+        is_all_null=is_all_null,
+    )
+
+
+@contextmanager
+def _incoming(
+    connection: DuckDBPyConnection, batch: Batch, *, schema: Schema, config: WriteConfig
+) -> Iterator[Incoming]:
+    """The batch in the table's columns and types, with one row a key where that is wanted."""
+    rows = _cast_batch(batch, schema=schema, config=config)
+    if config.merge_strategy in _ONE_ROW_A_KEY:
+        newest = [f"{ROW} DESC"]
+        if config.watermark_column:
+            newest.insert(0, f"{quote(config.watermark_column)} DESC NULLS LAST")
+        rows += (
+            f" QUALIFY row_number() OVER (PARTITION BY {name_list(config.keys)} "
+            f"ORDER BY {', '.join(newest)}) = 1"
+        )
+    name = f"rat_incoming_{uuid4().hex}"
+    connection.execute(f"CREATE TEMP TABLE {name} AS {rows}")
+    try:
+        yield Incoming(
+            name,
+            columns=tuple(
+                field.name
+                for field in schema.fields
+                if field.name not in config.scd_columns
+            ),
+            keys=config.keys,
+            rows=count_rows(connection, name),
+        )
+    finally:
+        connection.execute(f"DROP TABLE {name}")
+
+
+def _cast_batch(batch: Batch, *, schema: Schema, config: WriteConfig) -> str:
+    returned = {column.name.casefold() for column in batch.columns}
+    columns = [
+        f"CAST({quote(f.name) if f.name.casefold() in returned else 'NULL'} "
+        f"AS {sql_type(f.field_type)}) AS {quote(f.name)}"
+        for f in schema.fields
+        if f.name not in config.scd_columns
+    ]
+    # The position in the batch settles which of two rows is the last.
+    return f"SELECT * FROM (SELECT {', '.join(columns)}, rowid AS {ROW} FROM {batch.table})"
+
+
+def _change(
+    connection: DuckDBPyConnection,
+    target: Target,
+    incoming: Incoming,
+    *,
+    config: WriteConfig,
+    attempt_time: datetime,
+    full_refresh: bool,
+) -> Change:
+    strategy = config.merge_strategy
+    if target.table is None or full_refresh or strategy == MergeStrategy.FULL_REFRESH:
+        return _start_anew(target, incoming, config=config, now=attempt_time)
+    match strategy:
+        case MergeStrategy.APPEND_ONLY:
+            return Change(incoming.select(), inserted=incoming.rows)
+        case MergeStrategy.INCREMENTAL:
+            return upsert(connection, target, incoming)
+        case MergeStrategy.SCD2:
+            return close_and_open(
+                connection,
+                target,
+                incoming,
+                valid_from=config.scd_valid_from,
+                valid_to=config.scd_valid_to,
+                attempt_time=attempt_time,
+                close_missing=config.scd_close_missing,
+            )
+        case _:
+            return replace_keys(connection, target, incoming)
+
+
+def _start_anew(
+    target: Target, incoming: Incoming, *, config: WriteConfig, now: datetime
+) -> Change:
+    removed = tuple(task.file for task in target.plan().values())
+    extra = ""
+    if config.scd_columns:
+        valid_from, valid_to = map(quote, config.scd_columns)
+        opened = f"TIMESTAMPTZ {literal(now.isoformat())}"
+        extra = f", {opened} AS {valid_from}, CAST(NULL AS TIMESTAMPTZ) AS {valid_to}"
+    return Change(
+        incoming.select(extra=extra),
+        removed=removed,
+        inserted=incoming.rows,
+        deleted=sum(file.record_count for file in removed),
+    )
+
+
+def _write(
+    connection: DuckDBPyConnection,
+    target: Target,
+    *,
+    change: Change,
+    evolved: Evolution,
+) -> Written:
+    added = (
+        write_files(connection, change.query, metadata=target.metadata, io=target.io)
+        if change.query is not None
+        else []
+    )
+    change.forget(connection)
+    committed = target.commit(added=added, removed=change.removed)
+    if committed is None and target.table is not None:
+        return _state(target.table)
+    assert committed is not None  # noqa: S101 - a new table always commits
+    return replace(
+        _state(committed),
+        changed=True,
+        rows_inserted=change.inserted,
+        rows_updated=change.updated,
+        rows_deleted=change.deleted,
+        files_added=len(added),
+        bytes_written=sum(file.file_size_in_bytes for file in added),
+        schema_changes=evolved.changes,
+    )
+
+
+def _state(table: Table) -> Written:
+    snapshot = table.current_snapshot()
+    return Written(
+        changed=False,
+        metadata_location=table.metadata_location,
+        snapshot_id=None if snapshot is None else snapshot.snapshot_id,
+        rows_total=row_count(table),
+    )

@@ -1,0 +1,343 @@
+"""Writing: rows from DuckDB become Parquet files, and files become one snapshot of a table.
+
+Files that no commit has named are orphans and harm nobody. Which rows are written is `strategies`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from duckdb import DuckDBPyConnection
+from pyarrow.parquet import FileMetaData, read_metadata
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+)
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestEntry,
+    ManifestFile,
+)
+from pyiceberg.schema import Schema
+from pyiceberg.table import Transaction
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.update.snapshot import (
+    ExpireSnapshots,
+    _ManifestMergeManager,
+    _OverwriteFiles,
+)
+from pyiceberg.typedef import Record
+from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
+
+from rat_resources.lake.evolution import SchemaChange
+from rat_resources.lake.locations import duckdb_path, make_folder
+from rat_resources.lake.partitioning import partition_columns, partition_record
+from rat_resources.lake.sql import literal, quote
+from rat_resources.lake.types import sql_type
+
+TABLE_PROPERTIES = {
+    "format-version": "2",
+    "commit.manifest-merge.enabled": "true",
+    # Files that a table gives up may still be read on another branch.
+    "gc.enabled": "false",
+    "write.parquet.compression-codec": "zstd",
+}
+SNAPSHOTS_KEPT = 50
+FILE_SIZE = 256 * 1024 * 1024
+MANIFEST_SIZE = 8 * 1024 * 1024
+MANIFESTS_UNMERGED = 100
+PARTITION = "__rat_partition"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What one write did to its table."""
+
+    changed: bool
+    metadata_location: str
+    snapshot_id: int | None
+    rows_total: int
+    rows_inserted: int = 0
+    rows_updated: int = 0
+    rows_deleted: int = 0
+    files_added: int = 0
+    bytes_written: int = 0
+    schema_changes: tuple[SchemaChange, ...] = ()
+
+    @property
+    def rows_written(self) -> int:
+        """The rows that are new or different because of this write."""
+        return self.rows_inserted + self.rows_updated
+
+
+def write_files(
+    connection: DuckDBPyConnection, query: str, *, metadata: TableMetadata, io: FileIO
+) -> list[DataFile]:
+    """Write the rows of *query* to new files of the table, without telling anybody about them.
+
+    The query returns the table's columns by name; each is cast to the table's type.
+    """
+    folder = _data_folder(metadata)
+    if metadata.spec().is_unpartitioned():
+        rows = _cast_rows(query, schema=metadata.schema())
+        files = _copy(connection, rows, folder=folder, metadata=metadata)
+        written = [(path, Record()) for path, _ in files]
+    else:
+        written = _copy_partitioned(connection, query, folder=folder, metadata=metadata)
+    return [
+        _data_file(path, partition=partition, metadata=metadata, io=io)
+        for path, partition in written
+    ]
+
+
+def _data_folder(metadata: TableMetadata) -> str:
+    root = metadata.properties.get("write.data.path", f"{metadata.location}/data")
+    return root.rstrip("/")
+
+
+def _cast_rows(query: str, *, schema: Schema, extra: str = "") -> str:
+    columns = (
+        f"CAST({quote(f.name)} AS {sql_type(f.field_type)}) AS {quote(f.name)}"
+        for f in schema.fields
+    )
+    return f"SELECT {', '.join(columns)}{extra} FROM ({query}) AS rows"
+
+
+def _copy(
+    connection: DuckDBPyConnection,
+    rows: str,
+    *,
+    folder: str,
+    metadata: TableMetadata,
+    options: str = "",
+) -> list[tuple[str, dict[str, str] | None]]:
+    """Copy *rows* to files of their own under *folder*; each one's location and partition key."""
+    target = make_folder(folder)
+    name = f"{uuid4().hex}-{{uuid}}"
+    split = options or f", FILE_SIZE_BYTES {FILE_SIZE}"
+    written = connection.execute(
+        f"COPY ({rows}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, "
+        f"FIELD_IDS {_field_ids(metadata.schema().fields)}, APPEND, "
+        f"FILENAME_PATTERN {literal(name)}, RETURN_STATS{split})"
+    ).fetchall()
+    return [
+        (folder + row[0].removeprefix(target), row[-1]) for row in written if row[1]
+    ]
+
+
+def _field_ids(fields: Iterable[NestedField]) -> str:
+    entries = (f"{quote(f.name)}: {_ids_of(f.field_id, f.field_type)}" for f in fields)
+    return f"{{{', '.join(entries)}}}"
+
+
+def _ids_of(field_id: int, field_type: IcebergType) -> str:
+    match field_type:
+        case StructType():
+            children = [(f.name, f.field_id, f.field_type) for f in field_type.fields]
+        case ListType():
+            children = [("element", field_type.element_id, field_type.element_type)]
+        case MapType():
+            children = [
+                ("key", field_type.key_id, field_type.key_type),
+                ("value", field_type.value_id, field_type.value_type),
+            ]
+        case _:
+            return str(field_id)
+    entries = (f"{quote(name)}: {_ids_of(i, kind)}" for name, i, kind in children)
+    return f"{{__duckdb_field_id: {field_id}, {', '.join(entries)}}}"
+
+
+def _copy_partitioned(
+    connection: DuckDBPyConnection, query: str, *, folder: str, metadata: TableMetadata
+) -> list[tuple[str, Record]]:
+    """Copy each partition's rows to files of its own; each file's location and partition."""
+    schema = metadata.schema()
+    columns = partition_columns(connection, metadata.spec(), schema=schema)
+    rows = _cast_rows(query, schema=schema)
+    partitions = f"rat_partitions_{uuid4().hex}"
+    keys = [f"k{number}" for number in range(len(columns))]
+    named = ", ".join(f"{sql} AS {key}" for sql, key in zip(columns, keys, strict=True))
+    connection.execute(
+        f"CREATE TEMP TABLE {partitions} AS SELECT row_number() OVER () AS id, * "
+        f"FROM (SELECT DISTINCT {named} FROM ({rows}) AS rows)"
+    )
+    try:
+        same = " AND ".join(
+            f"{partitions}.{key} IS NOT DISTINCT FROM {sql}"
+            for sql, key in zip(columns, keys, strict=True)
+        )
+        # Folders are numbered: a value may be longer than a file name, or look like another one.
+        files = _copy(
+            connection,
+            f"SELECT rows.*, {partitions}.id AS {PARTITION} FROM ({rows}) AS rows "
+            f"JOIN {partitions} ON {same}",
+            folder=f"{folder}/{uuid4().hex}",
+            metadata=metadata,
+            options=f", PARTITION_BY ({PARTITION})",
+        )
+        records = {
+            row[0]: partition_record(row[1:])
+            for row in connection.execute(f"FROM {partitions}").fetchall()
+        }
+    finally:
+        connection.execute(f"DROP TABLE {partitions}")
+    return [(path, records[int((key or {})[PARTITION])]) for path, key in files]
+
+
+def _data_file(
+    location: str, *, partition: Record, metadata: TableMetadata, io: FileIO
+) -> DataFile:
+    """The file at *location* as a manifest describes it."""
+    source = io.new_input(location)
+    with source.open() as stream:
+        footer = read_metadata(stream)
+    ids = _leaf_ids(metadata.schema())
+    paths = [footer.schema.column(n).path for n in range(footer.num_columns)]
+    statistics = data_file_statistics_from_parquet_metadata(
+        footer,
+        compute_statistics_plan(metadata.schema(), metadata.properties),
+        dict(zip(paths, ids, strict=True)),
+    )
+    for position in _unbounded_columns(footer):
+        statistics.column_aggregates.pop(ids[position], None)
+    return DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=location,
+        file_format=FileFormat.PARQUET,
+        partition=partition,
+        file_size_in_bytes=len(source),
+        sort_order_id=None,
+        spec_id=metadata.default_spec_id,
+        equality_ids=None,
+        key_metadata=None,
+        **statistics.to_serialized_dict(),
+    )
+
+
+def _leaf_ids(schema: Schema) -> list[int]:
+    """The field ids of the columns of a Parquet file, in the order of its footer."""
+    return [leaf for f in schema.fields for leaf in _leaves(f.field_id, f.field_type)]
+
+
+def _leaves(field_id: int, field_type: IcebergType) -> Iterator[int]:
+    match field_type:
+        case StructType():
+            for field in field_type.fields:
+                yield from _leaves(field.field_id, field.field_type)
+        case ListType():
+            yield from _leaves(field_type.element_id, field_type.element_type)
+        case MapType():
+            yield from _leaves(field_type.key_id, field_type.key_type)
+            yield from _leaves(field_type.value_id, field_type.value_type)
+        case _:
+            yield field_id
+
+
+def _unbounded_columns(footer: FileMetaData) -> Iterator[int]:
+    """The positions of the columns of which a row group with values tells no least and greatest.
+
+    DuckDB writes none for a row group with a NaN; the bounds of the other row groups would then
+    hide the rows of this one.
+    """
+    for position in range(footer.num_columns):
+        chunks = (
+            footer.row_group(group).column(position)
+            for group in range(footer.num_row_groups)
+        )
+        if any(_hides_values(chunk) for chunk in chunks):
+            yield position
+
+
+def _hides_values(chunk: Any) -> bool:  # noqa: ANN401 - pyarrow has no types
+    statistics = chunk.statistics
+    if statistics is None:
+        return bool(chunk.num_values)
+    empty = statistics.has_null_count and statistics.null_count == chunk.num_values
+    return not statistics.has_min_max and not empty
+
+
+def commit_files(
+    transaction: Transaction,
+    *,
+    io: FileIO,
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
+) -> None:
+    """Stage one snapshot that adds and removes these files, and let go of the oldest snapshots."""
+    producer = _Replace(
+        Operation.OVERWRITE if removed else Operation.APPEND, transaction, io
+    )
+    for file in added:
+        producer.append_data_file(file)
+    for file in removed:
+        producer.delete_data_file(file)
+    producer.commit()
+    _let_go_of_snapshots(transaction)
+
+
+def _let_go_of_snapshots(transaction: Transaction) -> None:
+    # The cost of a commit follows the number of snapshots; a commit of its own for this would
+    # conflict with every open run.
+    metadata = transaction.table_metadata
+    protected = {ref.snapshot_id for ref in metadata.refs.values()}
+    old = sorted(metadata.snapshots, key=lambda s: s.sequence_number or 0)
+    gone = [
+        snapshot.snapshot_id
+        for snapshot in old[: max(0, len(old) - SNAPSHOTS_KEPT)]
+        if snapshot.snapshot_id not in protected
+    ]
+    if gone:
+        ExpireSnapshots(transaction).by_ids(gone).commit()
+
+
+class _Replace(_OverwriteFiles):
+    """PyIceberg's overwrite, made to merge manifests and never to be repeated on another base.
+
+    It leans on private names of PyIceberg 0.12; the tests of `commit_files` notice when they move.
+    """
+
+    def _validate_concurrency(self) -> None:
+        # What we write was computed from the base, so nobody may have moved it meanwhile.
+        if self._commit_window is not None and not self._commit_window.is_empty():
+            message = "the table has changed since it was read"
+            raise CommitFailedException(message)
+
+    def _build_delete_files_partition_predicate(self) -> None:
+        """Nothing: the files to delete are known by name (and NaN has no predicate)."""
+
+    def _build_manifest_evaluator(self, spec_id: int) -> Any:  # noqa: ANN401, ARG002
+        return lambda _manifest: bool(self._deleted_data_files)
+
+    def _deleted_entries(self) -> list[ManifestEntry]:
+        columns = {field.field_id for field in self.schema().fields}
+        entries = super()._deleted_entries()
+        # A spec whose column is gone cannot be written any more.
+        readable = {
+            spec_id
+            for spec_id, spec in self._transaction.table_metadata.specs().items()
+            if {field.source_id for field in spec.fields} <= columns
+        }
+        return [entry for entry in entries if entry.data_file.spec_id in readable]
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        alive = [
+            manifest
+            for manifest in manifests
+            if manifest.added_snapshot_id == self._snapshot_id
+            or manifest.has_added_files()
+            or manifest.has_existing_files()
+        ]
+        merger: _ManifestMergeManager = _ManifestMergeManager(
+            target_size_bytes=MANIFEST_SIZE,
+            min_count_to_merge=MANIFESTS_UNMERGED,
+            merge_enabled=True,
+            snapshot_producer=self,
+        )
+        data = [m for m in alive if m.content.name == "DATA"]
+        return merger.merge_manifests(data) + [m for m in alive if m not in data]
