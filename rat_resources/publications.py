@@ -6,8 +6,9 @@ merge and the facts are one transaction; with a server the merge comes first and
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import delete, func, select, update
@@ -15,15 +16,23 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from rat_resources import landing, leases, runs, wishes
+from rat_resources.errors import LeaseLostError
+from rat_resources.lake.refs import MAIN, Refs
 from rat_resources.leases import Hold
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.catalog import IcebergColumn, IcebergTable
+from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.metadata.runs import (
     Publication,
     PublicationState,
     Run,
+    RunInput,
     RunStatus,
 )
+from rat_resources.names import TableName
+from rat_resources.releases import PublishedPipeline
+from rat_resources.runs import Pin
+from rat_resources.specs import PipelineSpec
 
 Facts = Mapping[str, Any]
 
@@ -151,3 +160,83 @@ def open_intents(
     if pipeline_id is not None:
         wanted = wanted.where(Publication.pipeline_id == pipeline_id)
     return [(each[0], each[1]) for each in tx.execute(wanted)]
+
+
+def publish(
+    metadata: Metadata, refs: Refs, run_id: uuid.UUID, *, hold: Hold | None
+) -> str | None:
+    """Merge the branch of an intent and state its facts; the commit of main, if there is one.
+
+    Without *hold*, a reconciler finishes what a dead run intended.
+    """
+    if not refs.transactional:
+        message = "this keeper of refs cannot merge in a transaction"
+        raise NotImplementedError(message)
+    with metadata.transaction() as tx:
+        publication = lock(tx, run_id)
+        if publication is None or publication.state == PublicationState.UNDONE:
+            raise LeaseLostError
+        if hold is not None:
+            leases.keep(tx, hold)
+            run = tx.get_one(Run, run_id)
+            runs.refuse_stopped(tx, run.dagster_run_id or "")
+        commit = merge(tx, refs, publication)
+        state_facts(tx, publication, commit=commit)
+        return commit
+
+
+def merge(tx: Session, refs: Refs, publication: Publication) -> str | None:
+    """Merge a publication's branch into main within the transaction; None: nothing to merge."""
+    if publication.from_hash == publication.expected_main:
+        return None
+    merged = refs.merge(
+        publication.branch,
+        from_hash=publication.from_hash,
+        into=MAIN,
+        expected_hash=publication.expected_main,
+        message=f"publish {publication.branch}",
+        properties={"rat.run_id": str(publication.run_id)},
+        connection=tx,
+    )
+    return merged.hash if merged.was_applied else None
+
+
+def undo(tx: Session, run_id: uuid.UUID) -> None:
+    """intended → undone: it will never be merged."""
+    tx.execute(
+        update(Publication)
+        .where(
+            Publication.run_id == run_id,
+            Publication.state == PublicationState.INTENDED,
+        )
+        .values(state=PublicationState.UNDONE, closed_at=func.clock_timestamp())
+    )
+
+
+def last_inputs(
+    tx: Session, pipeline: PublishedPipeline
+) -> dict[TableName, int | None] | None:
+    """What the last publication of a pipeline read; None when there is none by the same code."""
+    last = tx.execute(
+        select(Run.id, PipelineVersion.code_version)
+        .join(PipelineVersion, PipelineVersion.id == Run.version_id)
+        .where(Run.pipeline_id == pipeline.pipeline_id, Run.status == RunStatus.SUCCESS)
+        .order_by(Run.finished_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if last is None or last.code_version != pipeline.spec.code_version:
+        return None
+    pins = tx.scalars(select(RunInput).where(RunInput.run_id == last.id))
+    return {
+        TableName(each.namespace, each.layer, each.name): each.snapshot_id
+        for each in pins
+    }
+
+
+def view_version(spec: PipelineSpec, pins: Sequence[Pin]) -> str:
+    """What tells the rows of a view from any other: its code and the snapshots that it reads."""
+    parts = [
+        spec.code_version,
+        *(f"{each.table}={each.snapshot_id}" for each in pins),
+    ]
+    return sha256("\n".join(parts).encode()).hexdigest()[:20]

@@ -7,6 +7,7 @@ The states and their arrows stand in `rat_resources.metadata.runs`; publishing i
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Integer, cast, extract, func, select, text, update
@@ -164,6 +165,11 @@ def refuse_stopped(tx: Session, dagster_run_id: str) -> None:
     if status is not None:
         message = f"Dagster's run is {status}"
         raise CancelledError(message)
+
+
+def database_time(tx: Session) -> datetime:
+    """The database's clock."""
+    return tx.execute(select(func.clock_timestamp())).scalar_one()
 
 
 def is_final(status: str) -> bool:

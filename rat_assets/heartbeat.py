@@ -1,0 +1,97 @@
+"""The heartbeat of a run: keeps its lease, and notices when it is to stop.
+
+Dagster cannot stop a run that executes in its own process, so the run looks for itself.
+"""
+
+import _thread
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from dagster._utils.interrupts import capture_interrupts
+from duckdb import DuckDBPyConnection
+
+from rat_resources import leases, runs
+from rat_resources.errors import CancelledError, LeaseLostError, MetadataError
+from rat_resources.leases import HEARTBEAT, Hold
+from rat_resources.metadata import Metadata
+
+
+class Heartbeat:
+    """A thread that beats while its `with` lasts."""
+
+    def __init__(self, metadata: Metadata, hold: Hold, dagster_run_id: str) -> None:
+        self.metadata = metadata
+        self.hold = hold
+        self.dagster_run_id = dagster_run_id
+        self.stopped: CancelledError | LeaseLostError | None = None
+        self.over = threading.Event()
+        self.connection: DuckDBPyConnection | None = None
+        self.runs_python = False
+        self.thread = threading.Thread(
+            target=self.beat, name="rat-heartbeat", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.connection = None
+        self.over.set()
+        self.thread.join()
+
+    def watch(self, connection: DuckDBPyConnection) -> None:
+        """Interrupt this connection's query when the run is to stop."""
+        self.connection = connection
+
+    def refuse_stop(self) -> None:
+        """Raise what the run is to stop for, if it is."""
+        if self.stopped is not None:
+            raise self.stopped
+
+    def beat(self) -> None:
+        """Keep the lease and look at Dagster's run, until the run is over."""
+        while not self.over.wait(HEARTBEAT.total_seconds()):
+            try:
+                with self.metadata.transaction() as tx:
+                    leases.beat(tx, self.hold)
+                    status = runs.stopped_by(tx, self.dagster_run_id)
+            except LeaseLostError as error:
+                self.stop(error)
+                return
+            except MetadataError:
+                continue  # Postgres may come back; if not, the lease lapses
+            if status is not None:
+                self.stop(CancelledError(f"Dagster's run is {status}"))
+                return
+
+    def stop(self, reason: CancelledError | LeaseLostError) -> None:
+        """Let the run stop as soon as it can."""
+        self.stopped = reason
+        if self.connection is not None:
+            self.connection.interrupt()
+        if self.runs_python:
+            _thread.interrupt_main()
+
+    @contextmanager
+    def interrupting_python(self) -> Iterator[None]:
+        """While this lasts, a stop also interrupts Python code, where it is the main thread's."""
+        self.runs_python = threading.current_thread() is threading.main_thread()
+        try:
+            yield
+        finally:
+            self.runs_python = False
+
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """While this lasts, a Ctrl-C waits: what was merged is also written down."""
+        with capture_interrupts():
+            yield

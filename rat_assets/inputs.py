@@ -1,0 +1,115 @@
+"""Inputs: the very snapshots that a run reads, all resolved at one commit of main.
+
+A view owns no files: it is its query, over its own inputs, wherever it is read.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from duckdb import DuckDBPyConnection
+from pyiceberg.table import Table
+
+from rat_resources import releases
+from rat_resources.errors import NotFoundError
+from rat_resources.lake import register
+from rat_resources.lake.sql import quote
+from rat_resources.names import TableName
+from rat_resources.platform import Platform
+from rat_resources.releases import PublishedPipeline
+from rat_resources.runs import Pin
+from rat_resources.templates import RenderContext, render
+
+
+@dataclass
+class Inputs:
+    """The tables and views that can be read at one place of the catalog."""
+
+    platform: Platform
+    release: int
+    at: str  # `@<commit>`, or a branch
+    run_started_at: datetime
+    tables: dict[TableName, Table] = field(default_factory=dict)
+    views: dict[TableName, PublishedPipeline] = field(default_factory=dict)
+
+    def resolve(self, names: Iterable[TableName]) -> None:
+        """Find *names*, and what the views among them read; NotFoundError names what is not there."""
+        wanted = {
+            name for name in names if name not in self.tables and name not in self.views
+        }
+        while wanted:
+            views = find_views(self.platform, release=self.release, names=wanted)
+            tables = self.platform.lake.tables(
+                sorted(wanted - views.keys()), at=self.at
+            )
+            refuse_missing(wanted - views.keys() - tables.keys())
+            self.views |= views
+            self.tables |= tables
+            read = {ref for view in views.values() for ref in view.spec.refs}
+            wanted = read - self.tables.keys() - self.views.keys()
+
+    def register(self, connection: DuckDBPyConnection) -> None:
+        """Let SQL read everything that was resolved, each under its full name."""
+        register(connection, self.tables)
+        defined: set[TableName] = set()
+        for name in self.views:
+            self.define(connection, name, defined=defined)
+
+    def define(
+        self,
+        connection: DuckDBPyConnection,
+        name: TableName,
+        *,
+        defined: set[TableName],
+    ) -> None:
+        """Define a view, after the views that it reads."""
+        if name in defined:
+            return
+        defined.add(name)
+        view = self.views[name]
+        for ref in view.spec.refs:
+            if ref in self.views:
+                self.define(connection, ref, defined=defined)
+        query = self.query(view)
+        connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(str(name))} AS {query}")
+
+    def query(self, view: PublishedPipeline) -> str:
+        """What a view selects."""
+        source = releases.source(self.platform.store, view)
+        return render(
+            source.code,
+            path=source.path(source.code_file),
+            context=RenderContext(view.spec.table, run_started_at=self.run_started_at),
+        )
+
+    @property
+    def pins(self) -> list[Pin]:
+        """The snapshots, as a run's row keeps them."""
+        return [pin(name, table) for name, table in sorted(self.tables.items())]
+
+
+def pin(name: TableName, table: Table) -> Pin:
+    """The snapshot that *table* shows now."""
+    snapshot = table.current_snapshot()
+    return Pin(
+        name, table.metadata_location, snapshot.snapshot_id if snapshot else None
+    )
+
+
+def find_views(
+    platform: Platform, *, release: int, names: Collection[TableName]
+) -> dict[TableName, PublishedPipeline]:
+    """The pipelines among *names* that are views in a release."""
+    with platform.metadata.transaction() as tx:
+        found = releases.load(tx, release=release, only=names)
+    return {each.spec.table: each for each in found if each.spec.is_view}
+
+
+def refuse_missing(missing: Collection[TableName]) -> None:
+    """NotFoundError when there is anything missing."""
+    if missing:
+        names = ", ".join(str(name) for name in sorted(missing))
+        message = f"{names}: no such table on main yet"
+        raise NotFoundError(
+            message, fix=f"run it first: rat run {names.replace(',', '')}"
+        )

@@ -1,0 +1,32 @@
+"""Landing zones as external assets: the left edge of the graph, where files arrive.
+
+Noticing files is `rat_sensors.landing`; reading them is a pipeline's `landing_zone()`.
+"""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from rat_resources.landing import Zone
+from rat_resources.names import dagster_name
+
+
+def zone_key(namespace: str, name: str) -> dg.AssetKey:
+    """The asset that a landing zone is."""
+    return dg.AssetKey([namespace, "landing", name])
+
+
+def zone_specs(zones: Sequence[Zone]) -> list[dg.AssetSpec]:
+    """The landing zones as Dagster shows them: it never materializes one."""
+    return [
+        dg.AssetSpec(
+            zone_key(zone.namespace, zone.name),
+            group_name=dagster_name(f"{zone.namespace}/landing"),
+            description=zone.description
+            or f"Files for {zone.namespace}/landing/{zone.name}",
+            owners=[],
+            tags={"rat/namespace": zone.namespace, "rat/layer": "landing"},
+            kinds={"file"},
+        )
+        for zone in zones
+    ]

@@ -1,0 +1,692 @@
+"""The life of a run: branch, compile, write, test, publish.
+
+An attempt works on a branch of its own, made from one commit of main at which all its inputs are
+read. It is tested there, and merged only if the tests allow it. Whatever ends an attempt otherwise
+drops the branch and gives back what it had claimed.
+
+What Dagster is told is `rat_assets.steps`; publishing is `rat_resources.publications`.
+"""
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from duckdb import DuckDBPyConnection
+from pyiceberg.table import Table
+
+from rat_assets.heartbeat import Heartbeat
+from rat_assets.inputs import Inputs, pin
+from rat_assets.journal import Journal, Profile
+from rat_assets.quality import Bench, TestResult, describe_failure
+from rat_assets.scripts import ScriptContext, run_script
+from rat_resources import landing, leases, publications, releases, runs, wishes
+from rat_resources.configuration import PipelineConfig
+from rat_resources.errors import (
+    CancelledError,
+    LandingError,
+    NotFoundError,
+    QualityError,
+    QueryError,
+    RatError,
+    TemplateError,
+)
+from rat_resources.lake import register, strategies
+from rat_resources.lake.reading import row_count
+from rat_resources.lake.refs import MAIN
+from rat_resources.lake.sql import quote
+from rat_resources.lake.types import type_words
+from rat_resources.lake.writing import Written
+from rat_resources.leases import Hold
+from rat_resources.metadata.runs import RunStatus
+from rat_resources.names import TableName
+from rat_resources.platform import Platform
+from rat_resources.publications import Intent
+from rat_resources.releases import PublishedPipeline
+from rat_resources.specs import PipelineSource, PipelineSpec, QualityTest
+from rat_resources.templates import RenderContext, author_line, render
+
+WAIT_FOR_LEASE = 0.1
+DUCKDB_LINE = re.compile(r"LINE (\d+):")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step of a Dagster run is asked to do."""
+
+    platform: Platform
+    pipeline: PublishedPipeline
+    release: int
+    dagster_run_id: str
+    trigger: str = "manual"
+    full_refresh: bool = False
+    only_changed: bool = (
+        False  # nothing to do where the inputs are those of the last time
+    )
+    planned: frozenset[TableName] = frozenset()  # what else this Dagster run will do
+
+    @property
+    def spec(self) -> PipelineSpec:
+        """What the pipeline means."""
+        return self.pipeline.spec
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person asked for it."""
+        return self.trigger == "manual"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A publication: what stands on main now, and what it took."""
+
+    run_id: uuid.UUID
+    branch: str
+    base_commit: str
+    commit: str | None  # of main; None where there was nothing to merge
+    data_version: str
+    unchanged: bool
+    rows_total: int
+    written: Written | None
+    table: Table | None
+    sql: str
+    results: Sequence[TestResult]
+    journal: Journal
+    files: tuple[str, ...]
+    inputs: Inputs
+
+
+@dataclass
+class Attempt:
+    """One attempt at one pipeline."""
+
+    step: Step
+    number: int
+    journal: Journal
+    branch: str = ""
+    base_commit: str = ""
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    sql: str = ""
+    unchanged: bool = False
+    written: Written | None = None
+    table: Table | None = None
+    files: list[landing.ClaimedFile] = field(default_factory=list)
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    results: list[TestResult] = field(default_factory=list)
+    stack: ExitStack = field(default_factory=ExitStack)
+    hold: Hold = field(init=False)
+    heart: Heartbeat = field(init=False)
+    inputs: Inputs = field(init=False)
+    source: PipelineSource = field(init=False)
+    connection: DuckDBPyConnection = field(init=False)
+
+    def run(self) -> Outcome:
+        """Go through the phases; whatever stops it leaves main as it was and nothing behind."""
+        self.ask()
+        try:
+            with self.stack:
+                self.take_lease()
+                with self.phase("branch"):
+                    self.open_branch()
+                with self.phase("compile") as profile:
+                    self.compile(profile)
+                with self.phase("write") as profile:
+                    self.write(profile)
+                with self.phase("test") as profile:
+                    self.test(profile)
+                self.refuse_offenders()
+                with self.phase("publish") as profile:
+                    outcome = self.publish(profile)
+        except BaseException as error:
+            self.undo(error)
+            raise
+        self.clean_up()
+        return outcome
+
+    @property
+    def run_id(self) -> uuid.UUID:
+        """The id of this attempt's run."""
+        step = self.step
+        return runs.run_id_of(step.dagster_run_id, self.name, attempt=self.number)
+
+    @property
+    def name(self) -> TableName:
+        """The pipeline and its table."""
+        return self.step.spec.table
+
+    @property
+    def spec(self) -> PipelineSpec:
+        """What the pipeline means."""
+        return self.step.spec
+
+    @property
+    def config(self) -> PipelineConfig:
+        """How the pipeline is configured."""
+        return self.step.spec.config
+
+    @property
+    def platform(self) -> Platform:
+        """Where everything lives."""
+        return self.step.platform
+
+    @property
+    def staging(self) -> Path:
+        """Where this run's copies of landing files are."""
+        return self.platform.staging / str(self.run_id)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[Profile]:
+        """One phase: timed, and left at once when the run is to stop."""
+        self.heart.refuse_stop()
+        with self.journal.phase(name) as profile:
+            try:
+                yield profile
+            except duckdb.InterruptException as error:
+                self.heart.refuse_stop()
+                raise CancelledError from error
+
+    # Before the first phase.
+
+    def ask(self) -> None:
+        """Write that this run was asked for."""
+        step = self.step
+        with self.platform.metadata.transaction() as tx:
+            runs.ask(
+                tx,
+                self.run_id,
+                pipeline_id=step.pipeline.pipeline_id,
+                version_id=step.pipeline.version_id,
+                trigger=step.trigger,
+                dagster_run_id=step.dagster_run_id,
+                attempt=self.number,
+                full_refresh=step.full_refresh,
+                settings={"release": step.release},
+            )
+
+    def take_lease(self) -> None:
+        """Wait until no other run of this pipeline is active, and be the one."""
+        pipeline_id, waited = self.step.pipeline.pipeline_id, False
+        while (hold := self.try_lease(pipeline_id)) is None:
+            if not waited:
+                self.journal.say("waiting: another run of this pipeline is active")
+            waited = True
+            time.sleep(
+                WAIT_FOR_LEASE
+            )  # short, so that Ctrl-C and Dagster's terminate get through
+        self.hold = hold
+        self.heart = Heartbeat(self.platform.metadata, hold, self.step.dagster_run_id)
+        self.stack.enter_context(self.heart)
+
+    def try_lease(self, pipeline_id: uuid.UUID) -> Hold | None:
+        """The lease, or None while a living run has it; CancelledError when the wait is over."""
+        with self.platform.metadata.transaction() as tx:
+            status = runs.stopped_by(tx, self.step.dagster_run_id)
+            if status is not None:
+                message = f"Dagster's run is {status}"
+                raise CancelledError(message)
+            leases.free_dead(tx, pipeline_id)
+            return leases.acquire(tx, pipeline_id, run_id=self.run_id)
+
+    # The phases.
+
+    def open_branch(self) -> None:
+        """Make the branch, and pin everything that the run will read: tables, files, wishes."""
+        platform, step = self.platform, self.step
+        self.base_commit = platform.lake.refs.head(MAIN)
+        # Never used again: a late merge of a recreated branch would be applied.
+        self.branch = f"run-{self.run_id}-{self.hold.fence}"
+        platform.lake.refs.create(self.branch, at=f"{MAIN}@{self.base_commit}")
+        self.inputs = Inputs(
+            platform, step.release, f"@{self.base_commit}", self.started_at
+        )
+        with platform.metadata.transaction() as tx:
+            runs.begin(
+                tx, self.hold, branch=self.branch, base_commit=self.base_commit, pins=[]
+            )
+            wishes.take(
+                tx,
+                step.pipeline.pipeline_id,
+                run_id=self.run_id,
+                dagster_run_id=step.dagster_run_id,
+            )
+            self.files = self.claim_files(tx)
+        self.journal.say(
+            f"branch {self.branch} at main {self.base_commit[:12]}, "
+            f"{len(self.files)} landing files"
+        )
+
+    def claim_files(self, tx: releases.Session) -> list[landing.ClaimedFile]:
+        """Pin the landing files that this run reads."""
+        if not self.spec.zones:
+            return []
+        step = self.step
+        return landing.claim(
+            tx,
+            namespace=self.name.namespace,
+            zones={
+                zone.name: zone.new and not step.full_refresh
+                for zone in self.spec.zones
+            },
+            pipeline_id=step.pipeline.pipeline_id,
+            version_id=step.pipeline.version_id,
+            run_id=self.run_id,
+            by_hand=step.by_hand,
+        )
+
+    def compile(self, profile: Profile) -> None:
+        """Turn the template into the query that will run, over inputs that can be read."""
+        self.connection = self.stack.enter_context(self.platform.lake.connect())
+        self.heart.watch(self.connection)
+        self.source = releases.source(self.platform.store, self.step.pipeline)
+        self.inputs.resolve(self.spec.refs)
+        self.table = self.find_own()
+        with self.platform.metadata.transaction() as tx:
+            runs.pin(tx, self.run_id, self.inputs.pins)
+        self.inputs.register(self.connection)
+        if self.table is not None:
+            register(self.connection, {self.name: self.table})
+        if self.has_nothing_new():
+            self.unchanged = True
+            self.journal.say("nothing new: the table stays as it is")
+            return
+        self.stage_files(profile)
+        if self.spec.type == "sql":
+            self.sql = self.render(self.source.code, path=self.spec.code_file)
+            self.journal.say(f"query:\n{self.sql}", level="debug")
+
+    def find_own(self) -> Table | None:
+        """The table as it is at the run's commit of main."""
+        tables = self.platform.lake.tables([self.name], at=f"@{self.base_commit}")
+        return tables.get(self.name)
+
+    def has_nothing_new(self) -> bool:
+        """Whether this run has nothing to read that it has not read before."""
+        if self.step.full_refresh or (self.table is None and not self.spec.is_view):
+            return False
+        news = [zone for zone in self.spec.zones if zone.new]
+        if news and not self.files:
+            return True
+        if not self.step.only_changed or not (self.spec.refs or news):
+            return False
+        return self.has_same_inputs()
+
+    def has_same_inputs(self) -> bool:
+        """Whether the last publication read the very same snapshots by the same code."""
+        with self.platform.metadata.transaction() as tx:
+            last = publications.last_inputs(tx, self.step.pipeline)
+        return last == {each.table: each.snapshot_id for each in self.inputs.pins}
+
+    def stage_files(self, profile: Profile) -> None:
+        """Copy the pinned files to where only this run reads them."""
+        if not self.spec.zones:
+            return
+        staged = self.copy_files()
+        profile.rows, profile.bytes = (
+            len(self.files),
+            sum(file.size for file in self.files),
+        )
+        self.folders = staged
+        for zone in self.spec.zones:
+            files = [file for file in self.files if file.zone.name == zone.name]
+            if not files and not zone.new:
+                message = f"landing zone {self.name.namespace}/{zone.name} has no files to read"
+                raise LandingError(
+                    message, fix=f"rat upload {self.name.namespace}/{zone.name} FILE"
+                )
+        if self.spec.zones and not self.files:
+            message = (
+                f"{self.name} has no table yet, and its landing zones have no files"
+            )
+            names = ", ".join(zone.name for zone in self.spec.zones)
+            raise LandingError(message, fix=f"put a file into {names}")
+
+    def copy_files(self) -> dict[str, Path]:
+        """Stage the files, checked against the columns that their zones expect."""
+        with self.platform.metadata.transaction() as tx:
+            staged = landing.stage(
+                tx,
+                root=self.platform.settings.store,
+                files=self.files,
+                zones=[zone.name for zone in self.spec.zones],
+                run_id=self.run_id,
+                folder=self.staging,
+            )
+        for dropped in staged.dropped:
+            self.journal.say(f"{dropped.file.name}: {dropped.why}", level="warning")
+        gone = {dropped.file.id for dropped in staged.dropped}
+        self.files = [file for file in self.files if file.id not in gone]
+        for file in self.files:
+            if file.zone.expected_columns:
+                landing.refuse_unexpected(
+                    self.connection, file, folder=staged.folders[file.zone.name]
+                )
+        return staged.folders
+
+    def render(self, template: str, *, path: str) -> str:
+        """A template of this pipeline as SQL."""
+        return render(
+            template, path=self.source.path(path), context=self.render_context
+        )
+
+    @property
+    def render_context(self) -> RenderContext:
+        """What this pipeline's templates know about the run."""
+        return RenderContext(
+            table=self.name,
+            merge_strategy=self.config.merge_strategy,
+            table_exists=self.table is not None,
+            full_refresh=self.step.full_refresh,
+            watermark_value=self.watermark(),
+            run_started_at=self.started_at,
+            landing_zones={
+                zone: str(self.folders[zone.name]) for zone in self.spec.zones
+            }
+            if self.folders
+            else {},
+        )
+
+    def watermark(self) -> str | None:
+        """The greatest value of the watermark column, as text; from the pinned table alone."""
+        column = self.config.watermark_column
+        if not column or self.table is None or self.step.full_refresh:
+            return None
+        if column not in self.table.schema().column_names:
+            message = f"watermark_column {column!r} is no column of {self.name}"
+            raise NotFoundError(message, fix="correct it, or run with --full-refresh")
+        query = f"SELECT max({quote(column)})::VARCHAR FROM {quote(str(self.name))}"
+        row = self.connection.execute(query).fetchall()
+        value = row[0][0]
+        return None if value is None else str(value)
+
+    def write(self, profile: Profile) -> None:
+        """Write the query's rows to the branch, in one commit."""
+        if self.unchanged or self.spec.is_view:
+            return
+        query = self.sql if self.spec.type == "sql" else self.run_script()
+        catalog = self.platform.lake.catalog(
+            self.branch,
+            message=f"{self.name}: {self.config.merge_strategy}",
+            properties={"rat.run_id": str(self.run_id)},
+        )
+        with self.author_lines():
+            self.written = strategies.apply(
+                self.connection,
+                query=query,
+                catalog=catalog,
+                table_name=self.name,
+                config=releases.write_config(self.spec),
+                attempt_time=self.database_time(),
+                full_refresh=self.step.full_refresh,
+            )
+        profile.rows, profile.bytes = (
+            self.written.rows_written,
+            self.written.bytes_written,
+        )
+        self.table = catalog.load_table(self.name.key)
+        self.unchanged = not self.written.changed
+        for change in self.written.schema_changes:
+            self.journal.say(f"schema: {change}", level="warning")
+        self.journal.say(
+            f"{self.written.rows_written:,} rows written, {self.written.rows_total:,} in the table"
+        )
+
+    def run_script(self) -> str:
+        """Run the Python pipeline; the query selects what it left."""
+        context = self.render_context
+        with self.heart.interrupting_python():
+            return run_script(
+                self.source.code,
+                path=self.source.path(self.spec.code_file),
+                connection=self.connection,
+                context=ScriptContext(
+                    table=self.name,
+                    config=self.config,
+                    run_id=self.run_id,
+                    run_started_at=self.started_at,
+                    is_incremental=context.is_strategy("incremental"),
+                    watermark_value=context.watermark_value,
+                    landing_zones={
+                        name: str(path) for name, path in self.folders.items()
+                    },
+                    log=self.journal.say,
+                ),
+            )
+
+    def database_time(self) -> datetime:
+        """The database's clock, which all attempts share."""
+        with self.platform.metadata.transaction() as tx:
+            return runs.database_time(tx)
+
+    @contextmanager
+    def author_lines(self) -> Iterator[None]:
+        """Let an error of the query name the author's own file and line."""
+        try:
+            yield
+        except QueryError as error:
+            found = DUCKDB_LINE.search(error.message)
+            if found is None or self.spec.type != "sql":
+                raise
+            path = self.source.path(self.spec.code_file)
+            line = author_line(
+                self.source.code,
+                path=path,
+                context=self.render_context,
+                line=int(found[1]),
+            )
+            first = error.message.splitlines()[0]
+            message = f"{path}:{line}: {first}"
+            raise QueryError(message, fix=error.fix) from error
+
+    def test(self, profile: Profile) -> None:
+        """Run every quality test on what the branch holds now."""
+        if not self.spec.tests:
+            return
+        self.inputs.resolve(self.spec.test_refs)
+        self.inputs.register(self.connection)
+        self.register_own()
+        bench = Bench(self.connection, results=self.results)
+        for test in self.spec.tests:
+            result = self.run_test(bench, test)
+            level = "info" if not result.offenders and not result.message else "warning"
+            self.journal.say(result.summary, level="error" if result.blocks else level)
+        profile.rows = sum(result.offenders or 0 for result in self.results)
+
+    def register_own(self) -> None:
+        """Let tests read what this run wrote, under the table's own name."""
+        if self.spec.is_view:
+            self.inputs.views[self.name] = self.step.pipeline
+            self.inputs.define(self.connection, self.name, defined=set())
+        elif self.table is not None:
+            register(self.connection, {self.name: self.table})
+
+    def run_test(self, bench: Bench, test: QualityTest) -> TestResult:
+        """Run one test; one that does not compile could not run."""
+        self.heart.refuse_stop()
+        try:
+            sql = self.render(self.source.files[test.path], path=test.path)
+        except TemplateError as error:
+            return bench.refuse(test, message=str(error))
+        return bench.run(test, sql=sql)
+
+    def refuse_offenders(self) -> None:
+        """QualityError when a test says that nothing may be published."""
+        if any(result.blocks for result in self.results):
+            raise QualityError(describe_failure(self.results, table=self.name))
+
+    def publish(self, profile: Profile) -> Outcome:
+        """Merge the branch, and write down everything that is true from then on."""
+        refs, metadata = self.platform.lake.refs, self.platform.metadata
+        head = refs.head(self.branch)
+        facts = self.facts()
+        intent = Intent(
+            hold=self.hold,
+            dagster_run_id=self.step.dagster_run_id,
+            branch=self.branch,
+            from_hash=head,
+            expected_main=self.base_commit,
+            facts=facts,
+        )
+        with self.heart.uninterrupted():
+            with metadata.transaction() as tx:
+                publications.intend(tx, intent)
+            commit = publications.publish(metadata, refs, self.run_id, hold=self.hold)
+        profile.rows = facts["rows_written"]
+        where = f"main {commit[:12]}" if commit else "main as it was"
+        self.journal.say(f"published: {where}")
+        return Outcome(
+            run_id=self.run_id,
+            branch=self.branch,
+            base_commit=self.base_commit,
+            commit=commit,
+            data_version=facts["data_version"],
+            unchanged=self.unchanged,
+            rows_total=facts["rows_total"],
+            written=self.written,
+            table=self.table,
+            sql=self.sql,
+            results=tuple(self.results),
+            journal=self.journal,
+            files=tuple(f"{file.zone.name}/{file.name}" for file in self.files),
+            inputs=self.inputs,
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """Everything that publishing this run will state, as JSON."""
+        rows_total = self.count_rows()
+        return {
+            "rows_written": self.written.rows_written if self.written else 0,
+            "rows_total": rows_total,
+            "snapshot_id": self.snapshot_id,
+            "unchanged": self.unchanged,
+            "data_version": self.data_version(),
+            "results": [result.to_row() for result in self.results],
+            "table": self.table_facts(rows_total),
+            "columns": self.column_facts(),
+            "wishes": [] if self.unchanged else self.next_wishes(),
+        }
+
+    @property
+    def snapshot_id(self) -> int | None:
+        """The snapshot that the table shows."""
+        snapshot = self.table.current_snapshot() if self.table is not None else None
+        return snapshot.snapshot_id if snapshot else None
+
+    def count_rows(self) -> int:
+        """How many rows the table has; of a view nobody counts them."""
+        return 0 if self.spec.is_view or self.table is None else row_count(self.table)
+
+    def data_version(self) -> str:
+        """What tells this data from any other: the snapshot, or for a view its code and inputs."""
+        if not self.spec.is_view:
+            return str(self.snapshot_id)
+        return publications.view_version(self.spec, self.inputs.pins)
+
+    def table_facts(self, rows_total: int) -> dict[str, Any] | None:
+        """The table as `rat.iceberg_tables` keeps it; None for a view."""
+        if self.spec.is_view or self.table is None:
+            return None
+        snapshot = self.table.current_snapshot()
+        summary = snapshot.summary if snapshot else None
+        return {
+            "namespace": self.name.namespace,
+            "layer": self.name.layer,
+            "name": self.name.name,
+            "row_count": rows_total,
+            "size_bytes": int((summary and summary["total-files-size"]) or 0),
+            "snapshot_id": self.snapshot_id,
+            "metadata_location": self.table.metadata_location,
+        }
+
+    def column_facts(self) -> list[dict[str, Any]]:
+        """The columns as `rat.iceberg_columns` keeps them."""
+        if self.spec.is_view or self.table is None:
+            return []
+        return [
+            {
+                "name": column.name,
+                "type": type_words(column.field_type),
+                "nullable": not column.required,
+                "ordinal": position,
+            }
+            for position, column in enumerate(self.table.schema().fields, start=1)
+        ]
+
+    def next_wishes(self) -> list[dict[str, Any]]:
+        """The runs that this publication asks for: of every pipeline that follows this table."""
+        reason = f"{self.name}@{self.data_version()}"
+        with self.platform.metadata.transaction() as tx:
+            followers = releases.followers(tx, self.name)
+        return [
+            {
+                "pipeline_id": str(pipeline_id),
+                "label": "auto",
+                "reason": reason,
+                # This Dagster run comes to it anyway; if it does not, the wish waits again.
+                "dagster_run_id": self.step.dagster_run_id
+                if table in self.step.planned
+                else None,
+            }
+            for table, pipeline_id in followers.items()
+        ]
+
+    # The end.
+
+    def undo(self, error: BaseException) -> None:
+        """End the run without a publication: give everything back, drop the branch."""
+        cancelled = not isinstance(error, Exception) or isinstance(
+            error, CancelledError
+        )
+        status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
+        reason = "cancelled" if cancelled else describe(error)
+        self.journal.say(reason, level="error")
+        with self.platform.metadata.transaction() as tx:
+            if not runs.end(tx, self.run_id, status, error=reason):
+                return  # published, or undone by somebody else
+            publications.undo(tx, self.run_id)
+            results = [result.to_row() for result in self.results]
+            runs.record_results(
+                tx,
+                self.run_id,
+                pipeline_id=self.step.pipeline.pipeline_id,
+                results=results,
+            )
+            landing.release(tx, self.run_id, failed=None if cancelled else reason)
+            wishes.finish(tx, self.run_id)
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """Drop the branch and the staged files, keep the log, give back the lease."""
+        self.drop_branch()
+        shutil.rmtree(self.staging, ignore_errors=True)
+        path = f"_logs/{self.name.namespace}/{self.run_id}.jsonl"
+        self.platform.store.write(path, self.journal.as_text())
+        with self.platform.metadata.transaction() as tx:
+            runs.note(
+                tx,
+                self.run_id,
+                logs_s3_path=path,
+                logs=self.journal.newest,
+                phase_profiles=self.journal.phase_profiles,
+            )
+            if hasattr(self, "hold"):
+                leases.release(tx, self.hold)
+
+    def drop_branch(self) -> None:
+        """Delete the branch, if it came that far."""
+        if self.branch:
+            refs = self.platform.lake.refs
+            refs.delete(self.branch, expected_hash=refs.head(self.branch))
+
+
+def describe(error: BaseException) -> str:
+    """An error as a run's row keeps it."""
+    if isinstance(error, RatError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

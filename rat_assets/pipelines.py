@@ -1,0 +1,100 @@
+"""Pipelines as assets: a published pipeline is one asset, its tests are the asset's checks.
+
+What happens when one runs is `rat_assets.steps` and `rat_assets.phases`.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+
+from rat_assets.landing import zone_key
+from rat_assets.quality import check_specs
+from rat_assets.steps import StepEvent, asset_key, run_step
+from rat_resources.errors import Problem
+from rat_resources.names import TableName, dagster_name, op_name
+from rat_resources.releases import PublishedPipeline
+from rat_resources.specs import PipelineSpec
+
+
+def build_asset(pipeline: PublishedPipeline, *, release: int) -> dg.AssetsDefinition:
+    """The asset that a published pipeline is."""
+    spec = pipeline.spec
+    key = asset_key(spec.table)
+
+    @dg.multi_asset(
+        name=op_name(spec.table),
+        specs=[asset_spec(spec)],
+        check_specs=check_specs(spec.tests, key=key),
+        required_resource_keys={"platform"},
+    )
+    def step(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
+        yield from run_step(context, pipeline, release=release)
+
+    return step
+
+
+def asset_spec(spec: PipelineSpec) -> dg.AssetSpec:
+    """What Dagster shows of a pipeline before it ever ran."""
+    table = spec.table
+    return dg.AssetSpec(
+        asset_key(table),
+        deps=[
+            *(asset_key(ref) for ref in spec.refs),
+            *sorted({zone_key(table.namespace, zone.name) for zone in spec.zones}),
+        ],
+        # A step that publishes nothing must yield nothing.
+        skippable=True,
+        description=spec.description or None,
+        group_name=group_of(table),
+        owners=owners_of(spec.owner),
+        tags={"rat/namespace": table.namespace, "rat/layer": table.layer},
+        kinds={table.layer, "iceberg", "duckdb", spec.type},
+        code_version=spec.code_version,
+        metadata={
+            "strategy": spec.config.merge_strategy
+            if not spec.is_view
+            else spec.config.materialized,
+            "automation": spec.automation,
+            **({"owner": spec.owner} if spec.owner else {}),
+        },
+    )
+
+
+def group_of(table: TableName) -> str:
+    """The group of a table in Dagster: namespace and layer."""
+    return dagster_name(f"{table.namespace}/{table.layer}")
+
+
+def owners_of(owner: str) -> list[str]:
+    """An owner as Dagster takes it: an address or a team."""
+    if not owner:
+        return []
+    return [owner] if "@" in owner or owner.startswith("team:") else [f"team:{owner}"]
+
+
+def try_build(specs: Sequence[PipelineSpec]) -> list[Problem]:
+    """What Dagster itself would refuse of *specs*, found by building the very assets it would load."""
+    problems = []
+    for spec in specs:
+        try:
+            asset_spec(spec)
+            check_specs(spec.tests, key=asset_key(spec.table))
+        except Exception as error:  # noqa: BLE001 - whatever Dagster refuses, its author shall read
+            path = (
+                f"{spec.table.namespace}/pipelines/{spec.table.layer}/{spec.table.name}"
+            )
+            what = f"Dagster refuses it: {error}"
+            problems.append(
+                Problem(f"{path}/{spec.code_file}", 1, what, "change what it names")
+            )
+    return problems
+
+
+def broken_asset(table: TableName, *, error: Exception) -> dg.AssetSpec:
+    """What stands in for a pipeline that no longer builds, so that the rest loads."""
+    return dg.AssetSpec(
+        asset_key(table),
+        group_name=group_of(table),
+        description=f"**This release does not build**: {error}",
+        kinds={"broken"},
+    )

@@ -1,0 +1,218 @@
+"""Quality: the tests of a pipeline, run on the branch that its table was just written to.
+
+A test is a query for offenders: none is a pass. What a test is made of is
+`rat_resources.templates`; what it said is kept in `rat_resources.metadata.quality`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Event, Timer
+from time import perf_counter
+from typing import Any
+
+import dagster as dg
+import duckdb
+from duckdb import DuckDBPyConnection
+
+from rat_resources.errors import RatError
+from rat_resources.lake.rows import sample
+from rat_resources.metadata.quality import Severity, Verdict
+from rat_resources.names import TableName, dagster_name
+from rat_resources.specs import QualityTest
+
+SAMPLE_ROWS = 20
+TIME_LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What one test said."""
+
+    __test__ = False
+
+    test: QualityTest
+    verdict: Verdict
+    sql: str
+    duration_ms: int
+    ran_at: datetime
+    offenders: int | None = None
+    sample: Sequence[Mapping[str, Any]] = ()
+    message: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may be published because of it."""
+        wrong = self.verdict in (Verdict.FAILED, Verdict.ERROR)
+        return wrong and self.test.severity == Severity.ERROR
+
+    @property
+    def summary(self) -> str:
+        """The result in one line."""
+        if self.verdict == Verdict.ERROR:
+            return f"{self.test.name}: could not run: {self.message}"
+        found = (
+            "no offenders"
+            if not self.offenders
+            else f"{self.offenders:,} offending rows"
+        )
+        return f"{self.test.name}: {self.verdict}, {found}"
+
+    def to_row(self) -> dict[str, Any]:
+        """The result as `rat.quality_results` keeps it."""
+        return {
+            "name": self.test.name,
+            "status": str(self.verdict),
+            "value": self.offenders,
+            "duration_ms": self.duration_ms,
+            "ran_at": self.ran_at.isoformat(),
+            "message": self.message,
+            "sample": list(self.sample),
+            "compiled_sql": self.sql,
+        }
+
+    def to_check(self, key: dg.AssetKey, *, place: str) -> dg.AssetCheckResult:
+        """The result as Dagster shows it; *place* says where the tested rows are now."""
+        severity = (
+            dg.AssetCheckSeverity.ERROR
+            if self.test.severity == Severity.ERROR
+            else dg.AssetCheckSeverity.WARN
+        )
+        return dg.AssetCheckResult(
+            check_name=dagster_name(self.test.name),
+            asset_key=key,
+            passed=self.verdict == Verdict.PASSED,
+            severity=severity,
+            description=f"{self.summary} ({place})",
+            metadata=self.metadata(),
+        )
+
+    def metadata(self) -> dict[str, dg.MetadataValue[Any]]:
+        """What a check shows beside its verdict."""
+        shown: dict[str, dg.MetadataValue[Any]] = {
+            "verdict": dg.MetadataValue.text(str(self.verdict)),
+            "severity": dg.MetadataValue.text(self.test.severity),
+            "duration_ms": dg.MetadataValue.int(self.duration_ms),
+            "sql": dg.MetadataValue.md(f"```sql\n{self.sql}\n```"),
+        }
+        if self.offenders is not None:
+            shown["offending_rows"] = dg.MetadataValue.int(self.offenders)
+        if self.sample:
+            shown["sample"] = as_table(self.sample)
+        if self.test.remediation:
+            shown["remediation"] = dg.MetadataValue.text(self.test.remediation)
+        if self.message:
+            shown["error"] = dg.MetadataValue.text(self.message)
+        return shown
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
+    """Rows as a table that Dagster shows inline."""
+    columns = [dg.TableColumn(name) for name in rows[0]]
+    records = [
+        dg.TableRecord({name: cell(value) for name, value in row.items()})
+        for row in rows
+    ]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def cell(value: object) -> str | int | float | bool:
+    """A JSON value as a cell of a table."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str | int | float | bool) else json.dumps(value)
+
+
+@dataclass
+class Bench:
+    """Where tests run: a connection on which every table that they name can be read."""
+
+    connection: DuckDBPyConnection
+    time_limit: float = TIME_LIMIT
+    results: list[TestResult] = field(default_factory=list)
+
+    def run(self, test: QualityTest, *, sql: str) -> TestResult:
+        """Run one test; that it cannot run is a result too."""
+        ran_at, started = datetime.now(UTC), perf_counter()
+        offenders: int | None = None
+        rows: Sequence[Mapping[str, Any]] = ()
+        message = ""
+        expired = Event()
+
+        def stop() -> None:
+            expired.set()
+            self.connection.interrupt()
+
+        late = Timer(self.time_limit, stop)
+        late.start()
+        try:
+            found = sample(self.connection, sql, limit=SAMPLE_ROWS)
+            offenders, rows = found.count, found.objects
+        except duckdb.InterruptException:
+            if not expired.is_set():
+                raise  # somebody else interrupts: the run is to stop
+            message = f"took more than {self.time_limit:.0f} s"
+        except (duckdb.Error, RatError) as error:
+            message = str(error)
+        finally:
+            late.cancel()
+        return self.keep(
+            TestResult(
+                test=test,
+                verdict=judge(test, offenders=offenders),
+                sql=sql,
+                duration_ms=round((perf_counter() - started) * 1000),
+                ran_at=ran_at,
+                offenders=offenders,
+                sample=rows,
+                message=message,
+            )
+        )
+
+    def refuse(self, test: QualityTest, *, message: str) -> TestResult:
+        """The result of a test that cannot even be asked."""
+        return self.keep(
+            TestResult(test, Verdict.ERROR, "", 0, datetime.now(UTC), message=message)
+        )
+
+    def keep(self, result: TestResult) -> TestResult:
+        """Add a result to the others."""
+        self.results.append(result)
+        return result
+
+
+def judge(test: QualityTest, *, offenders: int | None) -> Verdict:
+    """The verdict on a number of offenders; None: the test could not run."""
+    if offenders is None:
+        return Verdict.ERROR
+    if offenders == 0:
+        return Verdict.PASSED
+    return Verdict.FAILED if test.severity == Severity.ERROR else Verdict.WARNED
+
+
+def check_specs(
+    tests: Sequence[QualityTest], *, key: dg.AssetKey
+) -> list[dg.AssetCheckSpec]:
+    """The checks that Dagster shows for a pipeline's tests."""
+    return [
+        dg.AssetCheckSpec(
+            dagster_name(test.name),
+            asset=key,
+            description=test.description or None,
+            blocking=True,
+            metadata={
+                "severity": test.severity,
+                "remediation": test.remediation or "–",
+            },
+        )
+        for test in tests
+    ]
+
+
+def describe_failure(results: Sequence[TestResult], *, table: TableName) -> str:
+    """Why a table was not published, in one line a test."""
+    blocking = [f"  {result.summary}" for result in results if result.blocks]
+    return "\n".join(
+        [f"{table}: {len(blocking)} quality tests stopped the publication", *blocking]
+    )

@@ -1,0 +1,186 @@
+"""Python pipelines: a script that reads by `ref()` and leaves its rows in `result`.
+
+The script is trusted code. It runs top to bottom with the injected names of `NAMES`; what it
+prints goes to the run's log.
+"""
+
+import io
+import linecache
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import duckdb
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
+
+from rat_resources.configuration import PipelineConfig
+from rat_resources.errors import QueryError
+from rat_resources.mentions import Call, read_ref
+from rat_resources.names import TableName
+from rat_resources.templates import identifier
+
+RESULT = "__rat_result"
+NAMES = (
+    "duckdb_conn",
+    "pa",
+    "ref",
+    "landing_zone",
+    "this",
+    "run_started_at",
+    "is_incremental",
+    "config",
+    "log",
+    "watermark_value",
+    "run_id",
+    "result",
+)
+
+
+@dataclass(frozen=True)
+class ScriptContext:
+    """What a script may know about its run."""
+
+    table: TableName
+    config: PipelineConfig
+    run_id: UUID
+    run_started_at: datetime
+    is_incremental: bool
+    watermark_value: str | None
+    landing_zones: Mapping[str, str]
+    log: Callable[[str], None]
+
+
+def run_script(
+    code: str, *, path: str, connection: DuckDBPyConnection, context: ScriptContext
+) -> str:
+    """Run *code* and give the query that selects its result; QueryError names its own line."""
+    names = inject(connection, context)
+    # Tracebacks show the author's lines, though the file is in no folder.
+    linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)
+    try:
+        with redirect_stdout(Printed(context.log)):
+            exec(compile(code, path, "exec"), names)  # noqa: S102 - the pipeline is this code
+    except (duckdb.InterruptException, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        raise QueryError(describe(error, path=path)) from error
+    finally:
+        linecache.cache.pop(path, None)
+    return select_result(names.get("result"), path=path, connection=connection)
+
+
+def inject(connection: DuckDBPyConnection, context: ScriptContext) -> dict[str, Any]:
+    """The names that a script finds."""
+
+    def ref(name: str) -> str:
+        call = Call("ref", (name,), (), 0)
+        return identifier(read_ref(call, namespace=context.table.namespace))
+
+    def landing_zone(name: str, *, new: bool = False) -> str:  # noqa: ARG001 - decided before the run
+        return context.landing_zones[name]
+
+    return {
+        "__name__": "__rat_pipeline__",
+        "duckdb_conn": connection,
+        "pa": pa,
+        "ref": ref,
+        "landing_zone": landing_zone,
+        "this": identifier(context.table),
+        "run_started_at": context.run_started_at.isoformat(),
+        "is_incremental": context.is_incremental,
+        "config": context.config,
+        "log": ScriptLog(context.log),
+        "watermark_value": context.watermark_value,
+        "run_id": str(context.run_id),
+        "result": None,
+    }
+
+
+class ScriptLog:
+    """The `log` of a script: call it, or use it like a logger."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def __call__(self, message: object, *values: object) -> None:
+        """Say *message* in the run's log."""
+        self.say(str(message) % values if values else str(message))
+
+    debug = info = warning = error = __call__
+
+
+class Printed(io.TextIOBase):
+    """What a script prints, line by line into the run's log."""
+
+    MOST_LINES = 1_000
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.rest = ""
+        self.lines = 0
+
+    def write(self, text: str) -> int:
+        """Take *text*; a line is said when it is complete."""
+        *lines, self.rest = (self.rest + text).split("\n")
+        for line in lines:
+            self.lines += 1
+            if self.lines <= self.MOST_LINES:
+                self.say(line)
+            elif self.lines == self.MOST_LINES + 1:
+                self.say(
+                    f"(printed more than {self.MOST_LINES} lines; the rest is left out)"
+                )
+        return len(text)
+
+    def flush(self) -> None:
+        """Say what stands on an unfinished line."""
+        if self.rest:
+            self.say(self.rest)
+            self.rest = ""
+
+
+def describe(error: Exception, *, path: str) -> str:
+    """An exception with the author's own line."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == path]
+    line = own[-1].lineno if own else getattr(error, "lineno", None) or 1
+    return f"{path}:{line}: {type(error).__name__}: {error}"
+
+
+def select_result(result: object, *, path: str, connection: DuckDBPyConnection) -> str:
+    """The query that selects a script's result."""
+    if result is None:
+        message = f"{path}:1: the script left no result"
+        raise QueryError(message, fix="assign a table, frame or relation to `result`")
+    if isinstance(result, duckdb.DuckDBPyRelation):
+        # A relation of this very connection is drained before the write uses it.
+        result.to_table(RESULT)
+        return f"SELECT * FROM {RESULT}"
+    if isinstance(result, pa.RecordBatchReader):
+        # It may come from this very connection, whose next query would end it.
+        with connection.cursor() as other:
+            other.register("__rat_reader", result)
+            other.execute(f"CREATE TABLE {RESULT} AS SELECT * FROM __rat_reader")
+        return f"SELECT * FROM {RESULT}"
+    if not hasattr(result, "__arrow_c_stream__") and not isinstance(
+        result, pa.RecordBatch
+    ):
+        message = (
+            f"{path}:1: result is a {type(result).__name__}, which exports no Arrow"
+        )
+        raise QueryError(
+            message,
+            fix="assign an Arrow table or reader, a relation, or a pandas or polars frame",
+        )
+    rows = (
+        pa.Table.from_batches([result])
+        if isinstance(result, pa.RecordBatch)
+        else pa.table(result)
+    )
+    connection.register(RESULT, rows)
+    return f"SELECT * FROM {RESULT}"

@@ -1,0 +1,214 @@
+"""The step of a pipeline, as Dagster sees it: one op, its materialization, its checks.
+
+A published attempt yields its materialization first and then every check: Dagster stamps a check
+with the newest materialization it has seen. One that the tests stopped yields the checks alone,
+and so no materialization; what Dagster shows as materialized is what stands on main.
+"""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from threading import Event
+from typing import Any
+
+import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
+
+from rat_assets.journal import Journal
+from rat_assets.phases import Attempt, Outcome, Step
+from rat_assets.quality import as_table
+from rat_resources import publications
+from rat_resources.errors import (
+    CancelledError,
+    LeaseLostError,
+    MergeConflictError,
+    QualityError,
+    RatError,
+)
+from rat_resources.lake.types import type_words
+from rat_resources.names import TableName
+from rat_resources.platform import Platform
+from rat_resources.releases import PublishedPipeline
+
+StepEvent = dg.MaterializeResult | dg.AssetCheckResult
+
+# Run tags. A label says why a pipeline runs: `manual`, `auto`, `schedule:…`, `trigger:…`
+TRIGGER_TAG = "rat/trigger"
+LABELS_TAG = "rat/labels"
+FULL_REFRESH_TAG = "rat/full_refresh"
+ONLY_CHANGED_TAG = "rat/only_changed"
+RELEASE_TAG = "rat/release"
+
+
+def asset_key(table: TableName) -> dg.AssetKey:
+    """The asset that a pipeline's table is."""
+    return dg.AssetKey([*table.key])
+
+
+def run_step(
+    context: dg.AssetExecutionContext, pipeline: PublishedPipeline, *, release: int
+) -> Iterator[StepEvent]:
+    """Run a pipeline and tell Dagster what became of it."""
+    step = make_step(context, pipeline, release=release)
+    key = asset_key(pipeline.spec.table)
+    attempt, outcome = run_attempts(
+        step, log=context.log, first=context.retry_number * 100 + 1
+    )
+    if outcome is None:
+        place = f"on branch {attempt.branch}; main is unchanged at {attempt.base_commit[:12]}"
+        for result in attempt.results:
+            yield result.to_check(key, place=place)
+        return
+    yield dg.MaterializeResult(
+        asset_key=key,
+        data_version=dg.DataVersion(outcome.data_version),
+        metadata=describe(step, outcome),
+    )
+    for result in outcome.results:
+        yield result.to_check(key, place=f"published, {at_main(outcome)}")
+    # Dagster's log has it now; until here a reconciler would have reported it.
+    with step.platform.metadata.transaction() as tx:
+        publications.close(tx, outcome.run_id)
+
+
+def make_step(
+    context: dg.AssetExecutionContext, pipeline: PublishedPipeline, *, release: int
+) -> Step:
+    """What this step of this Dagster run is asked to do."""
+    platform: Platform = context.resources.platform
+    tags = context.run.tags
+    return Step(
+        platform=platform,
+        pipeline=pipeline,
+        release=release,
+        dagster_run_id=context.run_id,
+        trigger=trigger_of(tags, pipeline.spec.table),
+        full_refresh=tags.get(FULL_REFRESH_TAG) == "true",
+        only_changed=tags.get(ONLY_CHANGED_TAG) == "true"
+        or trigger_of(tags, pipeline.spec.table) == "auto",
+        planned=planned_tables(context),
+    )
+
+
+def trigger_of(tags: Mapping[str, str], table: TableName) -> str:
+    """Why *table* runs, by the tags of its Dagster run."""
+    labels = json.loads(tags.get(LABELS_TAG, "{}"))
+    fallback = "backfill" if "dagster/backfill" in tags else "manual"
+    return str(labels.get(str(table)) or tags.get(TRIGGER_TAG) or fallback)
+
+
+def planned_tables(context: dg.AssetExecutionContext) -> frozenset[TableName]:
+    """All tables of this Dagster run."""
+    chosen = context.run.asset_selection
+    keys = (
+        chosen
+        if chosen is not None
+        else context.job_def.asset_layer.executable_asset_keys
+    )
+    return frozenset(TableName(*key.path) for key in keys if len(key.path) == 3)  # noqa: PLR2004 - ns, layer, name
+
+
+def run_attempts(
+    step: Step, *, log: logging.Logger, first: int
+) -> tuple[Attempt, Outcome | None]:
+    """Try until a run publishes or may not be tried again; no outcome: the tests stopped it."""
+    config = step.spec.config
+    retries, conflicts = config.max_retries, 0
+    number = first
+    while True:
+        attempt = Attempt(step, number, Journal(step.spec.table, log))
+        try:
+            return attempt, attempt.run()
+        except QualityError:
+            return attempt, None
+        except (CancelledError, LeaseLostError) as error:
+            raise DagsterExecutionInterruptedError(str(error)) from error
+        except MergeConflictError as error:
+            conflicts += 1
+            if conflicts > 1:
+                raise failure(attempt, error) from error
+        except Exception as error:
+            if retries <= 0:
+                raise failure(attempt, error) from error
+            retries -= 1
+            log.warning(
+                f"{step.spec.table}: attempt {number} failed, "
+                f"again in {config.retry_delay_seconds} s"
+            )
+            Event().wait(config.retry_delay_seconds)
+        number += 1
+
+
+def failure(attempt: Attempt, error: Exception) -> dg.Failure:
+    """A failed attempt as Dagster's own failure, which it does not retry once more."""
+    known = isinstance(error, RatError)
+    what = str(error) if known else f"{type(error).__name__}: {error}"
+    main = (
+        f"; main is unchanged at {attempt.base_commit[:12]}"
+        if attempt.base_commit
+        else ""
+    )
+    return dg.Failure(
+        description=f"{attempt.name}: {what}{main}",
+        metadata={
+            "run": dg.MetadataValue.text(str(attempt.run_id)),
+            "phase": dg.MetadataValue.text(attempt.journal.current or "waiting"),
+        },
+        allow_retries=False,
+    )
+
+
+def at_main(outcome: Outcome) -> str:
+    """Where a publication stands."""
+    return f"main {(outcome.commit or outcome.base_commit)[:12]}"
+
+
+def describe(step: Step, outcome: Outcome) -> dict[str, Any]:
+    """What a materialization shows."""
+    shown: dict[str, Any] = {
+        "dagster/row_count": dg.MetadataValue.int(outcome.rows_total),
+        "dagster/table_name": dg.MetadataValue.text(str(step.spec.table)),
+        "rows_written": dg.MetadataValue.int(
+            outcome.written.rows_written if outcome.written else 0
+        ),
+        "unchanged": dg.MetadataValue.bool(outcome.unchanged),
+        "trigger": dg.MetadataValue.text(step.trigger),
+        "release": dg.MetadataValue.int(step.release),
+        "branch": dg.MetadataValue.text(outcome.branch),
+        "commit": dg.MetadataValue.text(outcome.commit or outcome.base_commit),
+        "rat_run_id": dg.MetadataValue.text(str(outcome.run_id)),
+        "phases": as_table(outcome.journal.phase_profiles),
+    }
+    if outcome.table is not None:
+        shown |= describe_table(outcome)
+    if outcome.sql:
+        shown["sql"] = dg.MetadataValue.md(f"```sql\n{outcome.sql}\n```")
+    if outcome.files:
+        shown["files"] = as_table([{"file": name} for name in outcome.files[:100]])
+    pins = [
+        {"table": str(pin.table), "snapshot": str(pin.snapshot_id)}
+        for pin in outcome.inputs.pins
+    ]
+    if pins:
+        shown["inputs"] = as_table(pins)
+    return shown
+
+
+def describe_table(outcome: Outcome) -> dict[str, Any]:
+    """What a materialization shows of its table."""
+    table = outcome.table
+    assert table is not None  # noqa: S101 - the caller has looked
+    columns = [
+        dg.TableColumn(
+            field.name,
+            type_words(field.field_type),
+            description=field.doc,
+            constraints=dg.TableColumnConstraints(nullable=not field.required),
+        )
+        for field in table.schema().fields
+    ]
+    return {
+        "dagster/column_schema": dg.TableSchema(columns),
+        "snapshot_id": dg.MetadataValue.text(outcome.data_version),
+        "metadata_location": dg.MetadataValue.path(table.metadata_location),
+    }
