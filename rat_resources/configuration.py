@@ -7,7 +7,7 @@ back silently: a key or a value that makes no sense is a problem with its line.
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 import yaml
@@ -86,8 +86,8 @@ class PipelineConfig:
     scd_valid_to: str = "valid_to"
     scd_close_missing: bool = False
     archive_landing_zones: bool = False
-    on_empty: str = "publish"
-    on_schema_change: str = "evolve"
+    on_empty: Literal["publish", "keep", "fail"] = "publish"
+    on_schema_change: Literal["evolve", "fail", "ignore"] = "evolve"
     max_retries: int = 0
     retry_delay_seconds: int = 30
     automation: str = (

@@ -1,0 +1,623 @@
+"""Releases: what is published, and how it becomes so.
+
+Publishing validates everything, keeps every file of a pipeline as an object that never changes,
+and moves one pointer: all pipelines of one publish become current together, or none does. Runs
+read the objects of the release that they were launched with, never the folders.
+"""
+
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import ColumnElement, Row, delete, exists, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.orm import Session
+
+from rat_resources import declarations
+from rat_resources.errors import NotFoundError, Problem, PublishError
+from rat_resources.metadata import audit
+from rat_resources.metadata.pipelines import (
+    CurrentRelease,
+    Namespace,
+    Pipeline,
+    PipelineVersion,
+    RetiredPipeline,
+)
+from rat_resources.metadata.pipelines import Release as ReleaseRow
+from rat_resources.metadata.runs import FINAL, Run
+from rat_resources.names import TableName, nearest
+from rat_resources.specs import (
+    Parsed,
+    PipelineSource,
+    PipelineSpec,
+    parse_pipeline,
+    pipeline_folder,
+)
+from rat_resources.store import Store
+from rat_resources.trees import Tree, ZoneDescription, read_tree
+from rat_resources.validation import judge, named_zones
+
+Check = Callable[[Sequence[PipelineSpec]], list[Problem]]
+"""What else would refuse these pipelines: the orchestrator, which is not seen from here."""
+
+
+class Transactions(Protocol):
+    """Where facts are written, all or none."""
+
+    def transaction(self) -> "SessionContext":
+        """A session that commits when its block succeeds."""
+
+
+class SessionContext(Protocol):
+    """A block with a session."""
+
+    def __enter__(self) -> Session: ...
+    def __exit__(self, *exception: object) -> bool | None: ...
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a publish came to."""
+
+    number: int
+    is_new: bool  # False: everything was already current, and nothing was changed
+    created: tuple[TableName, ...] = ()
+    changed: tuple[TableName, ...] = ()
+    unchanged: tuple[TableName, ...] = ()
+    retired: tuple[TableName, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublishedPipeline:
+    """One pipeline as a release holds it."""
+
+    pipeline_id: uuid.UUID
+    version_id: uuid.UUID
+    version_number: int
+    spec: PipelineSpec
+    files: Mapping[str, str]  # path inside its folder → object in the store
+
+    @classmethod
+    def from_row(cls, row: Row) -> "PublishedPipeline":
+        """The pipeline of a row of `load`."""
+        pipeline_id, version_id, version_number, spec, files = row
+        return cls(
+            pipeline_id, version_id, version_number, PipelineSpec.from_json(spec), files
+        )
+
+
+def no_problems(specs: Sequence[PipelineSpec]) -> list[Problem]:
+    """Nobody else refuses anything."""
+    del specs
+    return []
+
+
+def no_table(table: TableName) -> bool:
+    """There is no table that no pipeline publishes."""
+    del table
+    return False
+
+
+# Reading.
+
+
+def current(tx: Session) -> int | None:
+    """The number of the current release; None before the first publish."""
+    return tx.execute(select(CurrentRelease.release_number)).scalar_one_or_none()
+
+
+def load(
+    tx: Session,
+    *,
+    release: int | None = None,
+    only: Collection[TableName] | None = None,
+) -> list[PublishedPipeline]:
+    """The pipelines of a release (the current one), in order of name, by one query."""
+    # No release yet is release 0, which holds nothing.
+    number = release if release is not None else current(tx) or 0
+    retired = exists().where(
+        RetiredPipeline.pipeline_id == Pipeline.id,
+        RetiredPipeline.release_number <= number,
+    )
+    query = (
+        select(
+            Pipeline.id,
+            PipelineVersion.id,
+            PipelineVersion.version_number,
+            PipelineVersion.spec,
+            PipelineVersion.published_versions,
+        )
+        .join(PipelineVersion, PipelineVersion.pipeline_id == Pipeline.id)
+        .where(PipelineVersion.release_number <= number, ~retired)
+        .ext(distinct_on(Pipeline.id))
+        .order_by(Pipeline.id, PipelineVersion.version_number.desc())
+    )
+    if only is not None:
+        name = tuple_(Pipeline.namespace, Pipeline.layer, Pipeline.name)
+        query = query.where(name.in_([table.key for table in only]))
+    published = map(PublishedPipeline.from_row, tx.execute(query))
+    return sorted(published, key=lambda each: each.spec.table)
+
+
+def read_source(store: Store, published: PublishedPipeline) -> PipelineSource:
+    """The very files that were published."""
+    return source_of(store, published.spec.table, files=published.files)
+
+
+def source_of(
+    store: Store, table: TableName, *, files: Mapping[str, str]
+) -> PipelineSource:
+    """A source whose files are objects."""
+    texts = {name: store.get_object(each).decode() for name, each in files.items()}
+    return PipelineSource(table, texts)
+
+
+# Publishing.
+
+
+def publish(
+    metadata: Transactions,
+    store: Store,
+    folder: Path | None = None,
+    *,
+    message: str = "",
+    published_by: str = "",
+    check: Check = no_problems,
+    table_exists: Callable[[TableName], bool] = no_table,
+    pinned: Collection[int] = (),
+) -> Release:
+    """Make every pipeline in *folder* (what the store holds) current; PublishError lists all problems.
+
+    Pipelines that *folder* does not hold stay as they are. Publishing the same again changes
+    nothing. Versions that the releases in *pinned* hold are not pruned.
+    """
+    tree = read_tree(folder or store.root)
+    parsed = [parse_pipeline(source) for source in tree.sources]
+    with metadata.transaction() as tx:
+        number = lock_pointer(tx)
+        before = {each.spec.table: each for each in load(tx)}
+        warnings = validate(
+            tree, parsed, before=before, check=check, table_exists=table_exists
+        )
+        if folder is not None:
+            copy_tree(store, tree)
+        change = Change(
+            message=message,
+            published_by=published_by,
+            action="pipeline.publish",
+            pinned=pinned,
+        )
+        release = make_current(
+            tx,
+            store,
+            change,
+            number=number,
+            parsed=parsed,
+            before=before,
+            zones=tree.zones,
+        )
+        clean_drafts(tx, [each.spec.table for each in parsed])
+    return replace(release, warnings=warnings)
+
+
+def lock_pointer(tx: Session) -> int:
+    """The number of the current release (0 before the first), ours alone until we commit."""
+    tx.execute(insert(CurrentRelease).values(id=1).on_conflict_do_nothing())
+    locked = select(CurrentRelease.release_number).with_for_update()
+    return tx.execute(locked).scalar_one() or 0
+
+
+def validate(
+    tree: Tree,
+    parsed: Sequence[Parsed],
+    *,
+    before: Mapping[TableName, PublishedPipeline],
+    check: Check,
+    table_exists: Callable[[TableName], bool],
+) -> tuple[Problem, ...]:
+    """The warnings; PublishError when there is anything worse."""
+    specs = {table: each.spec for table, each in before.items()}
+    judgement = judge(parsed, current=specs, table_exists=table_exists)
+    problems = [
+        *tree.problems,
+        *(problem for each in parsed for problem in each.problems),
+        *judgement.problems,
+    ]
+    together = specs | {each.spec.table: each.spec for each in parsed}
+    if not judgement.problems:  # what does not fit together cannot be built either
+        problems += check([together[table] for table in sorted(together)])
+    if problems:
+        raise PublishError(tuple(dict.fromkeys(problems)))
+    named = named_zones(together.values())
+    return (
+        *(warning for each in parsed for warning in each.warnings),
+        *judgement.warnings,
+        *(unread_zone(zone) for zone in tree.zones if zone_key(zone) not in named),
+    )
+
+
+def zone_key(zone: ZoneDescription) -> tuple[str, str]:
+    """How zones are told apart."""
+    return (zone.namespace, zone.name)
+
+
+def unread_zone(zone: ZoneDescription) -> Problem:
+    """The warning of a described zone that no pipeline reads."""
+    what = f"no pipeline reads the zone {zone.namespace}/{zone.name}, so it does not exist yet"
+    return Problem(zone.path, 1, what, f"read it with landing_zone('{zone.name}')")
+
+
+def copy_tree(store: Store, tree: Tree) -> None:
+    """Make the store's folders of these pipelines equal to the tree's."""
+    for source in tree.sources:
+        copy_source(store, source)
+    for zone in tree.zones:
+        write_changed(
+            store, f"{zone.namespace}/landing/{zone.name}.yaml", zone.content.encode()
+        )
+
+
+def copy_source(store: Store, source: PipelineSource) -> None:
+    """Make the store's folder of one pipeline equal to *source*."""
+    folder = pipeline_folder(source.table)
+    for key in store.list(folder):
+        if key.removeprefix(f"{folder}/") not in source.files:
+            store.delete(key)
+    for name, content in source.files.items():
+        write_changed(store, f"{folder}/{name}", content.encode())
+
+
+def write_changed(store: Store, key: str, content: bytes) -> None:
+    """Write *content* unless it is there."""
+    if not store.exists(key) or store.read(key) != content:
+        store.write(key, content)
+
+
+def clean_drafts(tx: Session, tables: Iterable[TableName]) -> None:
+    """Say that what the store holds of these pipelines is what is published."""
+    for table in tables:
+        tx.execute(
+            update(Pipeline)
+            .where(is_live(table), Pipeline.draft_dirty)
+            .values(draft_dirty=False)
+        )
+
+
+# The one way in which anything becomes current.
+
+
+@dataclass(frozen=True)
+class Change:
+    """Who makes a release, and why."""
+
+    message: str
+    published_by: str
+    action: str
+    pinned: Collection[int] = ()
+
+
+def make_current(
+    tx: Session,
+    store: Store,
+    change: Change,
+    *,
+    number: int,
+    parsed: Sequence[Parsed],
+    before: Mapping[TableName, PublishedPipeline],
+    zones: Sequence[ZoneDescription] = (),
+) -> Release:
+    """Make a release of what differs from the current one; none when nothing does."""
+    files = {each.spec.table: put_files(store, each.source) for each in parsed}
+    differing = [each for each in parsed if differs(each, files, before)]
+    specs = {table: each.spec for table, each in before.items()}
+    specs |= {each.spec.table: each.spec for each in parsed}
+    names = sorted({table.namespace for table in specs})
+    add_namespaces(tx, names, created_by=change.published_by)
+    zones_changed = declarations.write_zones(
+        tx, named=named_zones(specs.values()), described=zones
+    )
+    created = tuple(
+        each.spec.table for each in differing if each.spec.table not in before
+    )
+    changed = tuple(each.spec.table for each in differing if each.spec.table in before)
+    done = {*created, *changed}
+    release = Release(
+        number,
+        is_new=bool(differing or zones_changed),
+        created=created,
+        changed=changed,
+        unchanged=tuple(
+            each.spec.table for each in parsed if each.spec.table not in done
+        ),
+    )
+    if not release.is_new:
+        return release
+    release = replace(release, number=number + 1)
+    add_release(tx, release, change=change)
+    for each in differing:
+        published = before.get(each.spec.table)
+        write_version(
+            tx,
+            each.spec,
+            files=files[each.spec.table],
+            release=release,
+            change=change,
+            before=published,
+        )
+    return release
+
+
+def put_files(store: Store, source: PipelineSource) -> dict[str, str]:
+    """Keep the files of *source* as objects."""
+    return {
+        name: store.put_object(content.encode())
+        for name, content in sorted(source.files.items())
+    }
+
+
+def differs(
+    parsed: Parsed,
+    files: Mapping[TableName, Mapping[str, str]],
+    before: Mapping[TableName, PublishedPipeline],
+) -> bool:
+    """Whether a pipeline is not current as it is: other files, or understood otherwise by now."""
+    table = parsed.spec.table
+    published = before.get(table)
+    return (
+        published is None
+        or published.files != files[table]
+        or published.spec != parsed.spec
+    )
+
+
+def add_namespaces(tx: Session, names: Iterable[str], *, created_by: str) -> None:
+    """Make the namespaces that do not exist yet."""
+    for name in names:
+        values = insert(Namespace).values(name=name, created_by=created_by or None)
+        tx.execute(values.on_conflict_do_nothing(index_elements=["name"]))
+
+
+def add_release(tx: Session, release: Release, *, change: Change) -> None:
+    """Write a release down, and point to it."""
+    tx.execute(
+        insert(ReleaseRow).values(
+            number=release.number,
+            message=change.message,
+            published_by=change.published_by,
+        )
+    )
+    tx.execute(
+        update(CurrentRelease).values(
+            release_number=release.number, updated_at=func.now()
+        )
+    )
+    audit.record(
+        tx,
+        change.action,
+        resource=f"release {release.number}",
+        user=change.published_by or "anonymous",
+        detail=describe(release, message=change.message),
+    )
+
+
+def describe(release: Release, *, message: str) -> str:
+    """What a release did, in a line."""
+    parts = [message] if message else []
+    for word in ("created", "changed", "retired"):
+        if tables := getattr(release, word):
+            parts.append(f"{word} {', '.join(map(str, tables))}")
+    return "; ".join(parts)
+
+
+def write_version(
+    tx: Session,
+    spec: PipelineSpec,
+    *,
+    files: Mapping[str, str],
+    release: Release,
+    change: Change,
+    before: PublishedPipeline | None,
+) -> None:
+    """Write a new version of one pipeline, and everything that it declares."""
+    pipeline_id = write_pipeline(tx, spec, files=files)
+    newest = select(func.coalesce(func.max(PipelineVersion.version_number), 0)).where(
+        PipelineVersion.pipeline_id == pipeline_id
+    )
+    tx.execute(
+        insert(PipelineVersion).values(
+            pipeline_id=pipeline_id,
+            version_number=tx.execute(newest).scalar_one() + 1,
+            message=change.message,
+            published_versions=files,
+            release_number=release.number,
+            spec=spec.to_json(),
+            code_version=spec.code_version,
+        )
+    )
+    declarations.write(
+        tx, pipeline_id, spec=spec, before=before.spec if before else None
+    )
+    prune_versions(tx, pipeline_id, pinned={release.number - 1, *change.pinned})
+
+
+def is_live(table: TableName) -> ColumnElement[bool]:
+    """The condition that a row is the living pipeline of *table*."""
+    return (
+        (Pipeline.namespace == table.namespace)
+        & (Pipeline.layer == table.layer)
+        & (Pipeline.name == table.name)
+        & Pipeline.deleted_at.is_(None)
+    )
+
+
+def write_pipeline(
+    tx: Session, spec: PipelineSpec, *, files: Mapping[str, str]
+) -> uuid.UUID:
+    """Create or update the row of a pipeline; a retired one's name is a new pipeline."""
+    values = {
+        "type": spec.type,
+        "s3_path": pipeline_folder(spec.table),
+        "description": spec.description,
+        "owner": spec.owner or None,
+        "published_versions": files,
+        "draft_dirty": False,
+        "published_at": func.now(),
+        "updated_at": func.now(),
+    }
+    changed = update(Pipeline).where(is_live(spec.table)).values(values)
+    pipeline_id = tx.execute(changed.returning(Pipeline.id)).scalar_one_or_none()
+    if pipeline_id is not None:
+        return pipeline_id
+    namespace, layer, name = spec.table.key
+    created = insert(Pipeline).values(
+        namespace=namespace, layer=layer, name=name, **values
+    )
+    return tx.execute(created.returning(Pipeline.id)).scalar_one()
+
+
+def prune_versions(
+    tx: Session, pipeline_id: uuid.UUID, *, pinned: Collection[int]
+) -> None:
+    """Forget versions beyond the pipeline's max_versions, none that a release or run still pins."""
+    versions = tx.execute(
+        select(PipelineVersion.id, PipelineVersion.release_number)
+        .where(PipelineVersion.pipeline_id == pipeline_id)
+        .order_by(PipelineVersion.version_number.desc())
+    ).all()
+    limit = tx.execute(
+        select(Pipeline.max_versions).where(Pipeline.id == pipeline_id)
+    ).scalar_one()
+    surplus = {each.id for each in versions[limit:]}
+    for release in pinned:
+        held = (each.id for each in versions if each.release_number <= release)
+        surplus.discard(next(held, None))
+    if not surplus:
+        return
+    running = select(Run.version_id).where(
+        Run.pipeline_id == pipeline_id,
+        Run.status.not_in(FINAL),
+        Run.version_id.is_not(None),
+    )
+    tx.execute(
+        delete(PipelineVersion).where(
+            PipelineVersion.id.in_(surplus), PipelineVersion.id.not_in(running)
+        )
+    )
+
+
+# Going back, and taking away.
+
+
+def roll_back(
+    metadata: Transactions,
+    store: Store,
+    table: TableName,
+    *,
+    version_number: int,
+    message: str = "",
+    published_by: str = "",
+    check: Check = no_problems,
+    table_exists: Callable[[TableName], bool] = no_table,
+    pinned: Collection[int] = (),
+) -> Release:
+    """Make an earlier version of one pipeline current, as a new version.
+
+    Its files come back into the store too, unless the store holds a draft that was never
+    published: that stays, and the pipeline says so (`draft_dirty`).
+    """
+    with metadata.transaction() as tx:
+        number = lock_pointer(tx)
+        before = {each.spec.table: each for each in load(tx)}
+        files = find_version(tx, table, version_number=version_number, before=before)
+        parsed = parse_pipeline(source_of(store, table, files=files))
+        tree = Tree(sources=(parsed.source,))
+        warnings = validate(
+            tree, [parsed], before=before, check=check, table_exists=table_exists
+        )
+        is_draft = has_draft(store, before[table])
+        change = Change(
+            message=message or f"Rollback to v{version_number}",
+            published_by=published_by,
+            action="pipeline.rollback",
+            pinned=pinned,
+        )
+        release = make_current(
+            tx, store, change, number=number, parsed=[parsed], before=before
+        )
+        if is_draft:
+            tx.execute(update(Pipeline).where(is_live(table)).values(draft_dirty=True))
+        else:
+            copy_tree(store, tree)
+    return replace(release, warnings=warnings)
+
+
+def find_version(
+    tx: Session,
+    table: TableName,
+    *,
+    version_number: int,
+    before: Mapping[TableName, PublishedPipeline],
+) -> Mapping[str, str]:
+    """The files of one version of a published pipeline; NotFoundError says what there is."""
+    if table not in before:
+        raise unpublished(table, before)
+    rows = tx.execute(
+        select(PipelineVersion.version_number, PipelineVersion.published_versions)
+        .where(PipelineVersion.pipeline_id == before[table].pipeline_id)
+        .order_by(PipelineVersion.version_number)
+    )
+    versions: dict[int, Mapping[str, str]] = {number: files for number, files in rows}
+    if version_number not in versions:
+        message = f"{table} has no version {version_number}"
+        raise NotFoundError(message, fix=f"it has {', '.join(map(str, versions))}")
+    return versions[version_number]
+
+
+def unpublished(table: TableName, known: Iterable[TableName]) -> NotFoundError:
+    """The error of a pipeline that is not published."""
+    guess = nearest(str(table), map(str, known))
+    fix = f"did you mean {guess}?" if guess else "publish it first"
+    return NotFoundError(f"no pipeline {table} is published", fix=fix)
+
+
+def has_draft(store: Store, published: PublishedPipeline) -> bool:
+    """Whether the store's folder holds something else than what is published."""
+    folder = pipeline_folder(published.spec.table)
+    held = {
+        key.removeprefix(f"{folder}/"): store.read(key) for key in store.list(folder)
+    }
+    expected = {name: store.get_object(each) for name, each in published.files.items()}
+    return bool(held) and held != expected
+
+
+def retire(
+    tx: Session, table: TableName, *, message: str = "", retired_by: str = ""
+) -> Release:
+    """Take a pipeline out of what is current; its table, history and files stay.
+
+    Publishing the name again makes a new pipeline.
+    """
+    number = lock_pointer(tx)
+    before = {each.spec.table: each for each in load(tx)}
+    if table not in before:
+        raise unpublished(table, before)
+    release = Release(number + 1, is_new=True, retired=(table,))
+    change = Change(message=message, published_by=retired_by, action="pipeline.retire")
+    add_release(tx, release, change=change)
+    pipeline_id = before.pop(table).pipeline_id
+    tx.execute(
+        insert(RetiredPipeline).values(
+            pipeline_id=pipeline_id, release_number=release.number
+        )
+    )
+    tx.execute(
+        update(Pipeline).where(Pipeline.id == pipeline_id).values(deleted_at=func.now())
+    )
+    declarations.withdraw(tx, pipeline_id)
+    declarations.write_zones(
+        tx, named=named_zones(each.spec for each in before.values())
+    )
+    return release

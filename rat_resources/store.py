@@ -1,0 +1,158 @@
+"""The store: pipeline code, landing files and logs, named by keys.
+
+    {ns}/pipelines/{layer}/{name}/…   what authors write; the newest, published or not
+    {ns}/landing/{zone}/…             files that arrive; {ns}/landing/{zone}.yaml describes them
+    _objects/sha256/ab/cdef…          what was published: content that never changes or expires
+    _logs/…                           what runs said
+
+A key is a relative path with `/`. Here the store is a local folder; only `path` says so.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from rat_resources.errors import NotFoundError, StoreError
+
+OBJECTS = "_objects"
+ALGORITHM = "sha256"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Reads and writes one store."""
+
+    root: Path
+
+    def read(self, key: str) -> bytes:
+        """The content of *key*; NotFoundError when there is none."""
+        path = self.path(key)
+        with translated(f"{key} cannot be read from the store {self.root}"):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+                message = f"the store {self.root} holds no {key}"
+                raise NotFoundError(message, fix="see what it holds with ls") from error
+
+    def write(self, key: str, content: bytes) -> None:
+        """Make *content* the content of *key*: all of it or, after a crash, none of it."""
+        path = self.path(key)
+        with translated(f"{key} cannot be written to the store {self.root}"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A name that starts with a dot is never listed.
+            draft = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
+            try:
+                write_durably(draft, content)
+                draft.replace(path)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
+
+    def exists(self, key: str) -> bool:
+        """Whether *key* has content."""
+        return self.path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        """Forget *key*; nothing happens when it is not there."""
+        path = self.path(key)
+        with translated(f"{key} cannot be deleted from the store {self.root}"):
+            path.unlink(missing_ok=True)
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The keys below the folder *prefix*, in order; hidden files and links outside are none."""
+        folder = self.path(prefix) if prefix else self.root
+        with translated(f"{prefix or 'it'} cannot be listed in the store {self.root}"):
+            found = [path.relative_to(self.root).as_posix() for path in walk(folder)]
+        return sorted(key for key in found if self.holds(key))
+
+    def path(self, key: str) -> Path:
+        """The file of *key*; StoreError when the key leads out of the store."""
+        parts = PurePosixPath(key).parts
+        if (
+            not parts
+            or key.startswith("/")
+            or "\\" in key
+            or "\0" in key
+            or ".." in parts
+        ):
+            message = f"{key!r} is no key of a store"
+            raise StoreError(message, fix="write a relative path with / and without ..")
+        path = self.root.joinpath(*parts)
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            message = f"{key} leads out of the store {self.root} by a symbolic link"
+            raise StoreError(message, fix="replace the link by the file itself")
+        return path
+
+    def holds(self, key: str) -> bool:
+        """Whether *key* stays inside the store."""
+        try:
+            self.path(key)
+        except StoreError:
+            return False
+        return True
+
+    def put_object(self, content: bytes) -> str:
+        """Keep *content* for ever; the same content has the same name, `sha256:…`."""
+        digest = sha256(content).hexdigest()
+        name = f"{ALGORITHM}:{digest}"
+        key = object_key(name)
+        # A torn object from a broken disk is written again.
+        if not self.exists(key) or sha256(self.read(key)).hexdigest() != digest:
+            self.write(key, content)
+        return name
+
+    def get_object(self, name: str) -> bytes:
+        """The very content that `put_object` named *name*; StoreError when it was tampered with."""
+        content = self.read(object_key(name))
+        if f"{ALGORITHM}:{sha256(content).hexdigest()}" != name:
+            message = f"the object {name} of the store {self.root} is damaged"
+            raise StoreError(message, fix="restore it from a backup, or publish anew")
+        return content
+
+
+def object_key(name: str) -> str:
+    """Where the object *name* is kept."""
+    algorithm, _, digest = name.partition(":")
+    if algorithm != ALGORITHM or len(digest) != sha256().digest_size * 2:
+        message = f"{name!r} names no object"
+        raise StoreError(
+            message, fix="an object is named sha256:… in hexadecimal digits"
+        )
+    return f"{OBJECTS}/{algorithm}/{digest[:2]}/{digest[2:]}"
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below *folder* that is not hidden, nor in a hidden folder."""
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.name.startswith(".") or entry.name == "__pycache__":
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            yield from walk(entry)
+        elif entry.is_file():
+            yield entry
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file that is whole once this returns, whatever happens to the machine."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn the operating system's errors into ours."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{what}: {error.strerror or error}"
+        raise StoreError(
+            message, fix="check RAT_STORE, its disk and its permissions"
+        ) from error
