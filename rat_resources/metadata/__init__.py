@@ -1,1 +1,181 @@
-"""Metadata: everything that RAT knows, in one Postgres."""
+"""Metadata: everything that RAT knows, in one Postgres; yours, or one that starts itself.
+
+The tables and the statements on them are the modules beside this one, one a concern. Dagster's own
+tables live in the same database (`rat_resources.instance`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.orm import Session
+
+from rat_resources.errors import MetadataError, SettingsError
+from rat_resources.metadata import embedded, migrations
+from rat_resources.settings import Settings, mask_secrets
+
+DAGSTER_SCHEMA = "dagster"
+DIALECTS = ("postgres", "postgresql")
+
+# Connection, authorization, catalog, resources, shutdown: the operator's. Locks and
+# serialization (55, 40) and a cancelled statement (57014) belong to whoever sent it.
+UNUSABLE = ("08", "28", "3D", "53", "57", "58")
+CANCELLED = "57014"
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The connections to RAT's Postgres."""
+
+    engine: Engine
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Find or start the Postgres of *settings* and see that its schemas are today's.
+
+        The embedded one is upgraded when it is behind; yours only when it is empty.
+        """
+        metadata = cls.connect(find_server(settings))
+        with suppress_leak(metadata):
+            migrations.ensure_head(
+                metadata.engine, upgrade_old=settings.postgres_url is None
+            )
+        return metadata
+
+    @classmethod
+    def connect(cls, url: URL | str) -> Self:
+        """Connections to the Postgres at *url*, whatever is in it."""
+        engine = create_engine(
+            with_driver(url, "psycopg"),
+            pool_size=2,
+            max_overflow=8,
+            # The server may have been restarted since.
+            pool_pre_ping=True,
+            # A transaction pooler hands each transaction to another server session.
+            connect_args={"prepare_threshold": None, "connect_timeout": 10},
+        )
+        event.listen(engine, "handle_error", translate)
+        return cls(engine)
+
+    @property
+    def url(self) -> URL:
+        """Where it is, for SQLAlchemy."""
+        return self.engine.url
+
+    @property
+    def dsn(self) -> str:
+        """Where it is, for psql and every other program; with its password."""
+        return plain(self.url)
+
+    @property
+    def dagster_url(self) -> str:
+        """Where Dagster keeps its tables: the same database, a schema of its own."""
+        return in_schema(with_driver(self.url, "psycopg2"), DAGSTER_SCHEMA)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A unit of work: committed when the block ends well, else rolled back."""
+        with Session(self.engine, expire_on_commit=False) as tx, tx.begin():
+            yield tx
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dispose()
+
+
+def find_server(settings: Settings) -> URL:
+    """Where the Postgres of *settings* is; the embedded one runs afterwards."""
+    if settings.postgres_url is None:
+        return make_url(embedded.start(settings.home).dsn)
+    try:
+        url = make_url(settings.postgres_url)
+    except ArgumentError as error:
+        message = "RAT_POSTGRES_URL is no URL"
+        raise SettingsError(message, fix=HOW_TO_WRITE_IT) from error
+    if url.get_backend_name() not in DIALECTS:
+        message = (
+            f"RAT_POSTGRES_URL={mask_secrets(settings.postgres_url)} is no Postgres"
+        )
+        raise SettingsError(message, fix=HOW_TO_WRITE_IT)
+    return url
+
+
+HOW_TO_WRITE_IT = "write postgresql://user:password@host:5432/database"
+
+
+def with_driver(url: URL | str, driver: str) -> URL:
+    """*url*, spoken to through *driver*."""
+    return make_url(url).set(drivername=f"postgresql+{driver}")
+
+
+def plain(url: URL) -> str:
+    """*url* as every program of Postgres takes it, password included."""
+    url = url.set(drivername="postgresql")
+    return url.render_as_string(hide_password=False)
+
+
+def in_schema(url: URL, schema: str) -> str:
+    """*url* where unqualified names mean tables of *schema*; password included."""
+    given = url.query.get("options", ())
+    options = [given] if isinstance(given, str) else [*given]
+    options.append(f"-csearch_path={schema}")
+    url = url.update_query_dict({"options": " ".join(options)})
+    return url.render_as_string(hide_password=False)
+
+
+def translate(context: ExceptionContext) -> None:
+    """Raise MetadataError where the database itself cannot be used; other errors pass."""
+    error = context.sqlalchemy_exception
+    # A failed ping is not yet an error: the pool connects anew.
+    if context.is_pre_ping or not isinstance(error, DBAPIError):
+        return
+    state = getattr(error.orig, "sqlstate", None)
+    if is_unusable(error, state):
+        message = (
+            f"Postgres at {shown(context)} cannot be used: {str(error.orig).strip()}"
+        )
+        context.chained_exception = MetadataError(message, fix=advice(state))
+
+
+def is_unusable(error: DBAPIError, state: str | None) -> bool:
+    """Whether the server, not the statement, is what is wrong."""
+    if state is None:
+        return (
+            error.connection_invalidated or type(error).__name__ == "OperationalError"
+        )
+    return state[:2] in UNUSABLE and state != CANCELLED
+
+
+def shown(context: ExceptionContext) -> str:
+    """Where the server of an error is, without its password."""
+    return plain(context.engine.url.set(password=None)) if context.engine else "?"
+
+
+def advice(state: str | None) -> str:
+    """What the operator can do about an error of this class."""
+    if state is not None and state.startswith("3D"):
+        return "create that database, or correct RAT_POSTGRES_URL"
+    if state is not None and state.startswith("53"):
+        return "give it more connections, memory or disk"
+    return "see that it runs, and that RAT_POSTGRES_URL is right (`rat settings`)"
+
+
+@contextmanager
+def suppress_leak(metadata: Metadata) -> Iterator[None]:
+    """Close the connections of a metadata that could not be opened."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            metadata.dispose()
+        raise

@@ -25,11 +25,12 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import quote
 
 from rat_resources.errors import MetadataError
@@ -500,7 +501,15 @@ def run_tool(
         raise MetadataError(message)
 
 
-def run_as(account: pwd.struct_passwd | None) -> Mapping[str, int | list[int]]:
+class RunAs(TypedDict, total=False):
+    """Whom subprocess should run something as."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+def run_as(account: pwd.struct_passwd | None) -> RunAs:
     """What subprocess needs to run something under an account."""
     if account is None:
         return {}

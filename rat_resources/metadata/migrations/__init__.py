@@ -1,0 +1,138 @@
+"""Migrations: how the schemas of Postgres become what the models say.
+
+Alembic, configured here. Revisions are numbered by concern, in the order in which the tables
+depend on each other; the last file's name is the head. An upgrade is one transaction under an
+advisory lock, so two at once are one after the other and a failed one leaves nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+
+from rat_resources.errors import MetadataError
+
+FOLDER = Path(__file__).parent
+SCHEMA = "rat"
+VERSION_TABLE = "schema_migrations"
+BASE = "base"
+
+# Any number, as long as it stays: "rat" in ASCII.
+LOCK = 0x726174
+LOCK_TIMEOUT = "60s"
+
+UNDEFINED_TABLE = "42P01"
+INVALID_SCHEMA = "3F000"
+LOCK_NOT_AVAILABLE = "55P03"
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """Every revision of this checkout, oldest first."""
+    return tuple(sorted(path.stem for path in (FOLDER / "versions").glob("[0-9]*.py")))
+
+
+def head() -> str:
+    """The revision that this checkout needs."""
+    return revisions()[-1]
+
+
+def current(engine: Engine) -> str | None:
+    """The revision of the database; None when it holds nothing of RAT's yet."""
+    try:
+        with engine.connect() as connection:
+            found = connection.execute(
+                text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")  # noqa: S608 - constants
+            )
+            version: str | None = found.scalar()
+            return version
+    except (ProgrammingError, OperationalError) as error:
+        if sqlstate(error) in (UNDEFINED_TABLE, INVALID_SCHEMA):
+            return None
+        raise
+
+
+def ensure_head(engine: Engine, *, upgrade_old: bool) -> None:
+    """See that the database is at the head; an empty one is filled, an old one if *upgrade_old*."""
+    found = current(engine)
+    if found == head():
+        return
+    if found is not None and found not in revisions():
+        message = (
+            f"the database is at revision {found}, newer than this checkout's {head()}"
+        )
+        raise MetadataError(message, fix="update the checkout")
+    if found is not None and not upgrade_old:
+        message = f"the database is at revision {found}, this checkout needs {head()}"
+        raise MetadataError(message, fix="run `rat migrate`")
+    upgrade(engine)
+
+
+def upgrade(engine: Engine) -> None:
+    """Bring the database to the head; nothing happens when it is there."""
+    with locked(engine) as connection:
+        ensure_schema(connection, SCHEMA)
+        migrate(connection, lambda script, at: script._upgrade_revs("head", at))  # noqa: SLF001 - what alembic's own command calls
+
+
+def downgrade(engine: Engine, to: str = BASE) -> None:
+    """Take the database back to revision *to*, and lose what later ones held."""
+    with locked(engine) as connection:
+        migrate(connection, lambda script, at: script._downgrade_revs(to, at))  # noqa: SLF001 - what alembic's own command calls
+
+
+def ensure_schema(connection: Connection, name: str) -> None:
+    """Create a schema; where an administrator made it, the right to do so is not needed."""
+    exists = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
+    if connection.execute(exists, {"name": name}).first() is None:
+        connection.execute(text(f'CREATE SCHEMA "{name}"'))
+
+
+@contextmanager
+def locked(engine: Engine) -> Iterator[Connection]:
+    """A transaction in which nobody else migrates."""
+    with engine.begin() as connection:
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        try:
+            # The lock ends with the transaction: a pooler may stand in between.
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK}
+            )
+            yield connection
+        except OperationalError as error:
+            if sqlstate(error) != LOCK_NOT_AVAILABLE:
+                raise
+            message = f"somebody else has held a lock on the schemas for {LOCK_TIMEOUT}"
+            raise MetadataError(
+                message,
+                fix="wait for their migration or stop what runs, then try again",
+            ) from error
+
+
+def migrate(connection: Connection, plan: Callable[[Any, Any], Any]) -> None:
+    """Run the steps that *plan* finds from the revision where the database is."""
+    # Only who migrates pays for importing alembic.
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config()
+    script = ScriptDirectory(str(FOLDER))
+    with EnvironmentContext(
+        config, script, fn=lambda at, _: plan(script, at)
+    ) as environment:
+        environment.configure(
+            connection=connection,
+            version_table=VERSION_TABLE,
+            version_table_schema=SCHEMA,
+        )
+        environment.run_migrations()
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """Postgres's code for an error."""
+    return getattr(error.orig, "sqlstate", None)
