@@ -5,13 +5,14 @@ changed is `strategies`; which columns they hold is `evolution`.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
 from pyarrow import RecordBatchReader
 from pyarrow.parquet import read_schema
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
+from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
@@ -152,10 +153,11 @@ def _copy_through_arrow(
     connection.execute(f"CREATE TEMP TABLE {name} ({', '.join(columns)})")
     scan = ArrowScan(metadata, io, schema, AlwaysTrue())
     for number, task in tasks.items():
-        reader = RecordBatchReader.from_batches(
-            schema_to_pyarrow(schema, include_field_ids=False),
-            scan.to_record_batches([task]),
-        )
+        batches = iter(scan.to_record_batches([task]))
+        first = next(batches, None)
+        if first is None:
+            continue
+        reader = RecordBatchReader.from_batches(first.schema, chain([first], batches))
         connection.register(f"{name}_reader", reader)
         connection.execute(
             f"INSERT INTO {name} SELECT *, {number}, row_number() OVER () "

@@ -66,7 +66,11 @@ class Target:
         if self.table is None:
             return {}
         scan = DataScan(self.metadata, self.io, condition or AlwaysTrue())
-        return dict(enumerate(scan.plan_files()))
+        try:
+            return dict(enumerate(scan.plan_files()))
+        except TypeError:
+            # PyIceberg 0.12 cannot compare with a partition value that is NULL.
+            return self.plan()
 
     def commit(
         self, *, added: Sequence[DataFile], removed: Sequence[DataFile]
@@ -102,42 +106,41 @@ def change_target(
     table: Table, *, schema: Schema, partition_by: Sequence[PartitionField]
 ) -> Target:
     """The table with the columns of *schema*, its new rows divided by *partition_by*."""
+    metadata = table.metadata
+    spec = partition_spec(partition_by, schema=schema, metadata=metadata)
+    updates = (*_schema_updates(metadata, schema), *_spec_updates(metadata, spec))
     transaction = table.transaction()
-    _stage_schema(transaction, schema)
-    spec = partition_spec(partition_by, schema=schema, metadata=table.metadata)
-    _stage_spec(transaction, spec)
+    if updates:
+        # Staged together: a spec may name a column that only this schema has. UpdateSchema and
+        # UpdateSpec cannot replace a column by one of the same name.
+        transaction._stage(  # noqa: SLF001
+            updates,
+            (
+                AssertCurrentSchemaId(current_schema_id=metadata.current_schema_id),
+                AssertDefaultSpecId(default_spec_id=metadata.default_spec_id),
+            ),
+        )
     return Target(transaction, table)
 
 
-def _stage_schema(transaction: Transaction, schema: Schema) -> None:
-    metadata = transaction.table_metadata
+def _schema_updates(metadata: TableMetadata, schema: Schema) -> tuple[TableUpdate, ...]:
     if schema.fields == metadata.schema().fields:
-        return
-    same = [s.schema_id for s in metadata.schemas if s.fields == schema.fields]
-    new_id = 1 + max(s.schema_id for s in metadata.schemas)
-    updates: tuple[TableUpdate, ...] = (
-        (SetCurrentSchemaUpdate(schema_id=same[0]),)
-        if same
-        else (
-            AddSchemaUpdate(schema=Schema(*schema.fields, schema_id=new_id)),
-            SetCurrentSchemaUpdate(schema_id=-1),
-        )
-    )
-    # UpdateSchema has no way to replace a column by one of the same name.
-    transaction._stage(  # noqa: SLF001
-        updates, (AssertCurrentSchemaId(current_schema_id=metadata.current_schema_id),)
+        return ()
+    for known in metadata.schemas:
+        if known.fields == schema.fields:
+            return (SetCurrentSchemaUpdate(schema_id=known.schema_id),)
+    new_id = 1 + max(known.schema_id for known in metadata.schemas)
+    return (
+        AddSchemaUpdate(schema=Schema(*schema.fields, schema_id=new_id)),
+        SetCurrentSchemaUpdate(schema_id=-1),
     )
 
 
-def _stage_spec(transaction: Transaction, spec: PartitionSpec) -> None:
-    metadata = transaction.table_metadata
+def _spec_updates(
+    metadata: TableMetadata, spec: PartitionSpec
+) -> tuple[TableUpdate, ...]:
     if spec.fields == metadata.spec().fields:
-        return
-    updates: tuple[TableUpdate, ...] = (
-        (SetDefaultSpecUpdate(spec_id=spec.spec_id),)
-        if spec.spec_id in metadata.specs()
-        else (AddPartitionSpecUpdate(spec=spec), SetDefaultSpecUpdate(spec_id=-1))
-    )
-    transaction._stage(  # noqa: SLF001 - UpdateSpec refuses some changes of order and name
-        updates, (AssertDefaultSpecId(default_spec_id=metadata.default_spec_id),)
-    )
+        return ()
+    if spec.spec_id in metadata.specs():
+        return (SetDefaultSpecUpdate(spec_id=spec.spec_id),)
+    return (AddPartitionSpecUpdate(spec=spec), SetDefaultSpecUpdate(spec_id=-1))

@@ -38,7 +38,7 @@ from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructT
 from rat_resources.lake.evolution import SchemaChange
 from rat_resources.lake.locations import duckdb_path, make_folder
 from rat_resources.lake.partitioning import partition_columns, partition_record
-from rat_resources.lake.sql import literal, quote
+from rat_resources.lake.sql import literal, quote, same_keys
 from rat_resources.lake.types import sql_type
 
 TABLE_PROPERTIES = {
@@ -159,24 +159,22 @@ def _copy_partitioned(
     """Copy each partition's rows to files of its own; each file's location and partition."""
     schema = metadata.schema()
     columns = partition_columns(connection, metadata.spec(), schema=schema)
-    rows = _cast_rows(query, schema=schema)
+    keys = [f"{PARTITION}_{number}" for number in range(len(columns))]
+    named = "".join(f", {sql} AS {key}" for sql, key in zip(columns, keys, strict=True))
+    rows = f"SELECT *{named} FROM ({_cast_rows(query, schema=schema)})"
     partitions = f"rat_partitions_{uuid4().hex}"
-    keys = [f"k{number}" for number in range(len(columns))]
-    named = ", ".join(f"{sql} AS {key}" for sql, key in zip(columns, keys, strict=True))
     connection.execute(
-        f"CREATE TEMP TABLE {partitions} AS SELECT row_number() OVER () AS id, * "
-        f"FROM (SELECT DISTINCT {named} FROM ({rows}) AS rows)"
+        f"CREATE TEMP TABLE {partitions} AS "
+        f"SELECT row_number() OVER () AS {PARTITION}, * "
+        f"FROM (SELECT DISTINCT {', '.join(keys)} FROM ({rows}))"
     )
     try:
-        same = " AND ".join(
-            f"{partitions}.{key} IS NOT DISTINCT FROM {sql}"
-            for sql, key in zip(columns, keys, strict=True)
-        )
         # Folders are numbered: a value may be longer than a file name, or look like another one.
         files = _copy(
             connection,
-            f"SELECT rows.*, {partitions}.id AS {PARTITION} FROM ({rows}) AS rows "
-            f"JOIN {partitions} ON {same}",
+            f"SELECT rows.* EXCLUDE ({', '.join(keys)}), {partitions}.{PARTITION} "
+            f"FROM ({rows}) AS rows JOIN {partitions} "
+            f"ON {same_keys('rows', partitions, names=keys)}",
             folder=f"{folder}/{uuid4().hex}",
             metadata=metadata,
             options=f", PARTITION_BY ({PARTITION})",
