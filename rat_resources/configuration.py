@@ -448,7 +448,7 @@ def time_zone(located: Located, namespace: str = "") -> str:
     value = filled_text(located, namespace)
     try:
         ZoneInfo(value)
-    except (ValueError, OSError) as error:
+    except (KeyError, ValueError, OSError) as error:
         guess = nearest(value, available_timezones())
         what = f"there is no time zone {value!r}"
         fix = (
@@ -469,49 +469,64 @@ def name(located: Located, namespace: str = "") -> str:
     return value
 
 
-def list_of(
-    readers: Mapping[str, Reader], required: Sequence[str], make: Callable
-) -> Reader:
-    """A reader of a list of mappings, each made into an object by *make*."""
+@dataclass(frozen=True)
+class ListReader:
+    """Reads a list of mappings, each made into an object by *make*, no two alike."""
 
-    def read(located: Located, namespace: str) -> tuple[Any, ...]:
+    readers: Mapping[str, Reader]
+    required: Sequence[str]
+    make: Callable[[dict[str, Any], str], Any]
+    identity: Callable[[Any], object] = lambda item: item
+
+    def __call__(self, located: Located, namespace: str) -> tuple[Any, ...]:
+        """The objects of the list."""
         if not isinstance(located.value, tuple):
-            what, fix = "this is no list", f"start each item with - {required[0]}: …"
+            what, fix = (
+                "this is no list",
+                f"start each item with - {self.required[0]}: …",
+            )
             raise UnfitError(what, fix)
-        items = [read_item(each, namespace) for each in located.value]
-        return tuple(items)
+        items: dict[object, Any] = {}
+        for each in located.value:
+            item = self.read_item(each, namespace)
+            if items.setdefault(self.identity(item), item) is not item:
+                what = "this item says the same as an earlier one"
+                raise UnfitError(what, "remove it", line=each.line)
+        return tuple(items.values())
 
-    def read_item(item: Located, namespace: str) -> object:
+    def read_item(self, item: Located, namespace: str) -> object:
+        """One object of the list."""
         if not is_mapping(item):
-            what, fix = f"{shown(item)} is no mapping", f"write - {required[0]}: …"
-            raise UnfitError(what, fix, line=item.line)
+            what = f"{shown(item)} is no mapping"
+            raise UnfitError(what, f"write - {self.required[0]}: …", line=item.line)
         doubled: list[Problem] = []
-        values = {}
-        for key, value in unique_entries(item, problems=doubled, path=""):
-            if key not in readers:
-                unknown = unknown_key(key, path="", line=value.line, known=readers)
-                raise UnfitError(unknown.what, unknown.fix, line=value.line)
-            try:
-                values[key] = readers[key](value, namespace)
-            except UnfitError as unfit:
-                what = f"{key}: {unfit.what}"
-                raise UnfitError(
-                    what, unfit.fix, line=unfit.line or value.line
-                ) from unfit
+        entries = dict(unique_entries(item, problems=doubled, path=""))
         for problem in doubled:
             raise UnfitError(problem.what, problem.fix, line=problem.line)
-        for key in required:
+        values = {
+            key: self.read_value(key, each, namespace) for key, each in entries.items()
+        }
+        for key in self.required:
             if key not in values:
                 what = f"{key} is missing"
                 raise UnfitError(what, f"add {key}: …", line=item.line)
         try:
-            return make(values, namespace)
+            return self.make(values, namespace)
         except UnfitError as unfit:
             raise UnfitError(
                 unfit.what, unfit.fix, line=unfit.line or item.line
             ) from unfit
 
-    return read
+    def read_value(self, key: str, value: Located, namespace: str) -> object:
+        """One value of one object."""
+        if key not in self.readers:
+            unknown = unknown_key(key, path="", line=value.line, known=self.readers)
+            raise UnfitError(unknown.what, unknown.fix, line=value.line)
+        try:
+            return self.readers[key](value, namespace)
+        except UnfitError as unfit:
+            what = f"{key}: {unfit.what}"
+            raise UnfitError(what, unfit.fix, line=unfit.line or value.line) from unfit
 
 
 def make_partition(values: dict[str, Any], namespace: str) -> Partition:
@@ -547,7 +562,7 @@ READERS: Mapping[str, Reader] = {
     "unique_key": columns,
     "watermark_column": filled_text,
     "partition_column": filled_text,
-    "partition_by": list_of(
+    "partition_by": ListReader(
         {"column": filled_text, "transform": one_of(*TRANSFORMS), "width": count},
         required=["column"],
         make=make_partition,
@@ -561,7 +576,7 @@ READERS: Mapping[str, Reader] = {
     "max_retries": count,
     "retry_delay_seconds": count,
     "automation": one_of("eager", "none"),
-    "schedules": list_of(
+    "schedules": ListReader(
         {
             "cron": cron,
             "timezone": time_zone,
@@ -571,8 +586,9 @@ READERS: Mapping[str, Reader] = {
         },
         required=["cron"],
         make=make_schedule,
+        identity=lambda schedule: (schedule.cron, schedule.timezone),
     ),
-    "triggers": list_of(
+    "triggers": ListReader(
         {
             "type": one_of(*TRIGGER_TYPES),
             "namespace": name,
@@ -583,6 +599,12 @@ READERS: Mapping[str, Reader] = {
         },
         required=["type", "zone_name"],
         make=make_trigger,
+        identity=lambda trigger: (
+            trigger.type,
+            trigger.namespace,
+            trigger.zone_name,
+            trigger.pattern,
+        ),
     ),
 }
 
