@@ -85,6 +85,7 @@ class Wish(RatBase):
         UniqueConstraint("pipeline_id", "reason"),
         Index("ix_wishes_due", "due_at", postgresql_where=text("state = 'waiting'")),
         Index("ix_wishes_open", "pipeline_id", postgresql_where=text("state <> 'done'")),
+        Index("ix_wishes_asked", "run_key", postgresql_where=text("state = 'requested'")),
         Index("ix_wishes_run", "dagster_run_id", postgresql_where=text("state <> 'done'")),
     )
 
@@ -97,6 +98,9 @@ class Wish(RatBase):
     state: Mapped[str] = mapped_column(String(10), server_default="waiting")
     due_at: Mapped[now]
     created_at: Mapped[now]
+    # What Dagster was asked with; asking again with the same key starts nothing twice.
+    run_key: Mapped[str | None]
+    requested_at: Mapped[datetime | None]
     dagster_run_id: Mapped[str | None] = mapped_column(String(63))
     run_id: Mapped[uuid.UUID | None] = mapped_column(
         ForeignKey("rat.runs.id", ondelete="SET NULL")
