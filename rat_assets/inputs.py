@@ -75,7 +75,7 @@ class Inputs:
 
     def query(self, view: PublishedPipeline) -> str:
         """What a view selects."""
-        source = releases.source(self.platform.store, view)
+        source = releases.read_source(self.platform.store, view)
         return render(
             source.code,
             path=source.path(source.code_file),

@@ -21,13 +21,14 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
+from sqlalchemy.orm import Session
 
 from rat_assets.heartbeat import Heartbeat
 from rat_assets.inputs import Inputs, pin
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
 from rat_assets.scripts import ScriptContext, run_script
-from rat_resources import landing, leases, publications, releases, runs, wishes
+from rat_resources import graph, landing, leases, publications, releases, runs, wishes
 from rat_resources.configuration import PipelineConfig
 from rat_resources.errors import (
     CancelledError,
@@ -39,6 +40,7 @@ from rat_resources.errors import (
     TemplateError,
 )
 from rat_resources.lake import register, strategies
+from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.sql import quote
@@ -49,6 +51,7 @@ from rat_resources.metadata.runs import RunStatus
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.publications import Intent
+from rat_resources.reconciliation import settle_pipeline
 from rat_resources.releases import PublishedPipeline
 from rat_resources.specs import PipelineSource, PipelineSpec, QualityTest
 from rat_resources.templates import RenderContext, author_line, render
@@ -112,7 +115,9 @@ class Attempt:
     journal: Journal
     branch: str = ""
     base_commit: str = ""
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    started_at: datetime = field(
+        default_factory=lambda: datetime.now(UTC)
+    )  # then the database's
     sql: str = ""
     unchanged: bool = False
     written: Written | None = None
@@ -221,6 +226,7 @@ class Attempt:
                 WAIT_FOR_LEASE
             )  # short, so that Ctrl-C and Dagster's terminate get through
         self.hold = hold
+        settle_pipeline(self.platform, pipeline_id)
         self.heart = Heartbeat(self.platform.metadata, hold, self.step.dagster_run_id)
         self.stack.enter_context(self.heart)
 
@@ -239,6 +245,8 @@ class Attempt:
     def open_branch(self) -> None:
         """Make the branch, and pin everything that the run will read: tables, files, wishes."""
         platform, step = self.platform, self.step
+        # Taken under the lease: what one run calls its time is later than the last run's.
+        self.started_at = self.database_time()
         self.base_commit = platform.lake.refs.head(MAIN)
         # Never used again: a late merge of a recreated branch would be applied.
         self.branch = f"run-{self.run_id}-{self.hold.fence}"
@@ -256,35 +264,51 @@ class Attempt:
                 run_id=self.run_id,
                 dagster_run_id=step.dagster_run_id,
             )
-            self.files = self.claim_files(tx)
+            self.files = self.claim_files(tx, zones)
         self.journal.say(
             f"branch {self.branch} at main {self.base_commit[:12]}, "
             f"{len(self.files)} landing files"
         )
 
-    def claim_files(self, tx: releases.Session) -> list[landing.ClaimedFile]:
+    def find_zones(self) -> dict[landing.Zone, bool]:
+        """The landing zones that the run reads, and of which it reads only what is new.
+
+        Nobody but the run itself looks for the files of one that a person started.
+        """
+        platform, found = self.platform, {}
+        for mention in self.spec.zones:
+            with platform.metadata.transaction() as tx:
+                zone = landing.get_zone(tx, self.name.namespace, name=mention.name)
+                if zone is None:
+                    message = f"no landing zone {self.name.namespace}/{mention.name}"
+                    raise NotFoundError(message, fix="publish the pipeline again")
+                found[zone] = mention.new and not self.step.full_refresh
+                if self.step.by_hand:
+                    landing.look(
+                        tx, zone, root=platform.settings.store, now=self.started_at
+                    )
+        return found
+
+    def claim_files(
+        self, tx: Session, zones: Mapping[landing.Zone, bool]
+    ) -> list[landing.ClaimedFile]:
         """Pin the landing files that this run reads."""
-        if not self.spec.zones:
+        if not zones:
             return []
-        step = self.step
         return landing.claim(
             tx,
-            namespace=self.name.namespace,
-            zones={
-                zone.name: zone.new and not step.full_refresh
-                for zone in self.spec.zones
-            },
-            pipeline_id=step.pipeline.pipeline_id,
-            version_id=step.pipeline.version_id,
+            zones,
+            pipeline_id=self.step.pipeline.pipeline_id,
+            version_id=self.step.pipeline.version_id,
             run_id=self.run_id,
-            by_hand=step.by_hand,
+            by_hand=self.step.by_hand,
         )
 
     def compile(self, profile: Profile) -> None:
         """Turn the template into the query that will run, over inputs that can be read."""
         self.connection = self.stack.enter_context(self.platform.lake.connect())
         self.heart.watch(self.connection)
-        self.source = releases.source(self.platform.store, self.step.pipeline)
+        self.source = releases.read_source(self.platform.store, self.step.pipeline)
         self.inputs.resolve(self.spec.refs)
         self.table = self.find_own()
         with self.platform.metadata.transaction() as tx:
@@ -349,25 +373,34 @@ class Attempt:
 
     def copy_files(self) -> dict[str, Path]:
         """Stage the files, checked against the columns that their zones expect."""
-        with self.platform.metadata.transaction() as tx:
-            staged = landing.stage(
-                tx,
-                root=self.platform.settings.store,
-                files=self.files,
-                zones=[zone.name for zone in self.spec.zones],
-                run_id=self.run_id,
-                folder=self.staging,
-            )
+        staged = landing.stage(
+            self.files,
+            root=self.platform.settings.store,
+            folder=self.staging,
+            zone_names=[zone.name for zone in self.spec.zones],
+        )
         for dropped in staged.dropped:
             self.journal.say(f"{dropped.file.name}: {dropped.why}", level="warning")
+        if staged.dropped:
+            with self.platform.metadata.transaction() as tx:
+                landing.drop(tx, self.run_id, dropped=staged.dropped)
         gone = {dropped.file.id for dropped in staged.dropped}
         self.files = [file for file in self.files if file.id not in gone]
-        for file in self.files:
-            if file.zone.expected_columns:
-                landing.refuse_unexpected(
-                    self.connection, file, folder=staged.folders[file.zone.name]
-                )
+        self.refuse_unexpected(staged.folders)
         return staged.folders
+
+    def refuse_unexpected(self, folders: Mapping[str, Path]) -> None:
+        """LandingError when a file has not the columns that its zone expects."""
+        for file in self.files:
+            if not file.zone.expected_columns:
+                continue
+            problem = landing.check_expected(
+                self.connection,
+                folders[file.zone.name] / file.name,
+                expected=file.zone.expected_columns,
+            )
+            if problem:
+                raise LandingError(f"{file.zone}/{file.name}: {problem}")
 
     def render(self, template: str, *, path: str) -> str:
         """A template of this pipeline as SQL."""
@@ -421,8 +454,8 @@ class Attempt:
                 query=query,
                 catalog=catalog,
                 table_name=self.name,
-                config=releases.write_config(self.spec),
-                attempt_time=self.database_time(),
+                config=write_config(self.spec),
+                attempt_time=self.started_at,
                 full_refresh=self.step.full_refresh,
             )
         profile.rows, profile.bytes = (
@@ -622,7 +655,7 @@ class Attempt:
         """The runs that this publication asks for: of every pipeline that follows this table."""
         reason = f"{self.name}@{self.data_version()}"
         with self.platform.metadata.transaction() as tx:
-            followers = releases.followers(tx, self.name)
+            followers = graph.followers(tx, self.name)
         return [
             {
                 "pipeline_id": str(pipeline_id),

@@ -8,6 +8,7 @@ and so no materialization; what Dagster shows as materialized is what stands on 
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
@@ -20,7 +21,6 @@ from rat_assets.quality import as_table
 from rat_resources import publications
 from rat_resources.errors import (
     CancelledError,
-    LeaseLostError,
     MergeConflictError,
     QualityError,
     RatError,
@@ -38,6 +38,7 @@ LABELS_TAG = "rat/labels"
 FULL_REFRESH_TAG = "rat/full_refresh"
 ONLY_CHANGED_TAG = "rat/only_changed"
 RELEASE_TAG = "rat/release"
+WORKER_TAG = "rat/worker"
 
 
 def asset_key(table: TableName) -> dg.AssetKey:
@@ -51,9 +52,10 @@ def run_step(
     """Run a pipeline and tell Dagster what became of it."""
     step = make_step(context, pipeline, release=release)
     key = asset_key(pipeline.spec.table)
-    attempt, outcome = run_attempts(
-        step, log=context.log, first=context.retry_number * 100 + 1
-    )
+    with cancelling(context):
+        attempt, outcome = run_attempts(
+            step, log=context.log, first=context.retry_number * 100 + 1
+        )
     if outcome is None:
         place = f"on branch {attempt.branch}; main is unchanged at {attempt.base_commit[:12]}"
         for result in attempt.results:
@@ -69,6 +71,18 @@ def run_step(
     # Dagster's log has it now; until here a reconciler would have reported it.
     with step.platform.metadata.transaction() as tx:
         publications.close(tx, outcome.run_id)
+
+
+@contextmanager
+def cancelling(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Whatever interrupts the step cancels the run; Dagster alone would call it a failure."""
+    try:
+        yield
+    except (DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
+        run = context.instance.get_run_by_id(context.run_id)
+        if run is not None and run.status == dg.DagsterRunStatus.STARTED:
+            context.instance.report_run_canceling(run)
+        raise DagsterExecutionInterruptedError from error
 
 
 def make_step(
@@ -121,7 +135,7 @@ def run_attempts(
             return attempt, attempt.run()
         except QualityError:
             return attempt, None
-        except (CancelledError, LeaseLostError) as error:
+        except CancelledError as error:
             raise DagsterExecutionInterruptedError(str(error)) from error
         except MergeConflictError as error:
             conflicts += 1

@@ -1,0 +1,171 @@
+"""Actions: what people do through Dagster besides materializing, each a named job with a form.
+
+The command line calls the same functions.
+"""
+
+import getpass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+
+from rat_resources import landing, releases
+from rat_resources.errors import NotFoundError, RatError
+from rat_resources.metadata import audit
+from rat_resources.platform import Platform
+from rat_resources.reconciliation import reconcile as reconcile_all
+from rat_resources.releases import Release
+
+
+class RunConfig(dg.Config):
+    """What the job `run` is asked to do."""
+
+    selection: list[str] = []
+    all: bool = False
+    downstream: bool = False
+    upstream: bool = False
+    full_refresh: bool = False
+    only_changed: bool = False
+
+
+class PublishConfig(dg.Config):
+    """What the job `publish` is asked to do; without a path it publishes what the store holds."""
+
+    path: str = ""
+    message: str = ""
+
+
+class RejectConfig(dg.Config):
+    """Which landing file shall be taken out of its zone."""
+
+    zone: str
+    file: str
+
+
+def publish(whole: Platform, folder: Path | None, *, message: str = "") -> Release:
+    """Publish a folder tree, or what the store holds, if Dagster and the lake take it."""
+    from rat_assets.pipelines import try_build  # noqa: PLC0415 - the command line need not load it
+
+    tables = {str(name) for name in whole.lake.published()}
+    return releases.publish(
+        whole.metadata,
+        whole.store,
+        folder,
+        message=message,
+        published_by=user(),
+        check=try_build,
+        table_exists=lambda table: str(table) in tables,
+    )
+
+
+def reject(whole: Platform, zone_name: str, *, file: str) -> None:
+    """Move a landing file aside, so that no run reads it any more."""
+    namespace, _, name = zone_name.partition("/")
+    with whole.metadata.transaction() as tx:
+        zone = landing.get_zone(tx, namespace, name=name)
+        if zone is None:
+            message = f"no landing zone {zone_name}"
+            raise NotFoundError(
+                message, fix="write NAMESPACE/ZONE as published pipelines name it"
+            )
+        landing.reject(tx, zone, root=whole.settings.store, name=file)
+        audit.record(tx, "landing.reject", resource=f"{zone_name}/{file}", user=user())
+
+
+def user() -> str:
+    """Who acts: the name of the operating system's user."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def jobs() -> Sequence[dg.JobDefinition]:
+    """The named jobs."""
+    return [run_job, publish_job, reconcile_job, reject_job]
+
+
+@dg.op(name="run_pipelines", required_resource_keys={"platform"})
+def run_op(context: dg.OpExecutionContext, config: RunConfig) -> None:
+    """Run a selection of pipelines as a Dagster run of its own, and wait for it."""
+    from rat_assets import runner  # noqa: PLC0415 - it loads the definitions, which load this
+
+    ask = runner.RunAsk(
+        selection=tuple(config.selection),
+        everything=config.all,
+        downstream=config.downstream,
+        upstream=config.upstream,
+        full_refresh=config.full_refresh,
+        only_changed=config.only_changed,
+    )
+    report = runner.run(context.resources.platform, ask, instance=context.instance)
+    for each in report.tables:
+        context.log.info(f"{each.table}: {each.status}")
+    context.add_output_metadata({"dagster_run": report.dagster_run_id})
+    if not report.succeeded:
+        unpublished = [str(each.table) for each in report.tables if each.error]
+        raise dg.Failure(f"not everything was published: {', '.join(unpublished)}")
+
+
+@dg.op(name="publish_pipelines", required_resource_keys={"platform"})
+def publish_op(context: dg.OpExecutionContext, config: PublishConfig) -> None:
+    """Publish pipelines: all of them become current together, or none."""
+    folder = Path(config.path).expanduser() if config.path else None
+    with failing():
+        release = publish(context.resources.platform, folder, message=config.message)
+    context.add_output_metadata(
+        {
+            "release": release.number,
+            "created": [str(each) for each in release.created],
+            "changed": [str(each) for each in release.changed],
+            "warnings": [str(each) for each in release.warnings],
+        }
+    )
+
+
+@dg.op(name="reconcile_all", required_resource_keys={"platform"})
+def reconcile_op(context: dg.OpExecutionContext) -> None:
+    """Finish or undo what a crash left open."""
+    for line in reconcile_all(context.resources.platform, context.instance):
+        context.log.info(line)
+
+
+@dg.op(name="reject_file", required_resource_keys={"platform"})
+def reject_op(context: dg.OpExecutionContext, config: RejectConfig) -> None:
+    """Move a landing file to _rejected/."""
+    with failing():
+        reject(context.resources.platform, config.zone, file=config.file)
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """Show a mistake as what it is, without a stack trace of ours."""
+    try:
+        yield
+    except RatError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+@dg.job(name="run", executor_def=dg.in_process_executor)
+def run_job() -> None:
+    """Run pipelines by name, pattern or namespace, in dependency order."""
+    run_op()
+
+
+@dg.job(name="publish", executor_def=dg.in_process_executor)
+def publish_job() -> None:
+    """Publish a folder tree of pipelines."""
+    publish_op()
+
+
+@dg.job(name="reconcile", executor_def=dg.in_process_executor)
+def reconcile_job() -> None:
+    """Finish or undo what a crash left open."""
+    reconcile_op()
+
+
+@dg.job(name="reject", executor_def=dg.in_process_executor)
+def reject_job() -> None:
+    """Take a landing file out of its zone."""
+    reject_op()

@@ -1,0 +1,86 @@
+"""The code location: the current release as assets, and everything that runs them.
+
+This module and `rat_assets.cli` are the only ones that see all three packages. The release that a
+run was launched with is the one that its worker builds, whatever was published meanwhile.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.definitions_load_context import (
+    DefinitionsLoadContext,
+    DefinitionsLoadType,
+)
+from rat_sensors.wiring import build_sensors
+from sqlalchemy import select
+
+from rat_assets import actions
+from rat_assets.landing import zone_specs
+from rat_assets.pipelines import broken_asset, build_asset
+from rat_resources import releases
+from rat_resources.metadata.landing import LandingZone
+from rat_resources.names import TableName
+from rat_resources.platform import Platform, platform, resources
+from rat_resources.releases import PublishedPipeline
+from rat_sensors.jobs import pipelines_job
+
+RELEASE = "rat/release"
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The current release, or the one that this process was launched for."""
+    whole = platform()
+    return build_definitions(whole, release=pinned_release(whole))
+
+
+def pinned_release(whole: Platform) -> int:
+    """The release that this load builds, the same in every process of a run."""
+    context = DefinitionsLoadContext.get()
+    pinned = context.reconstruction_metadata if is_reconstruction(context) else {}
+    if RELEASE in pinned:
+        return int(pinned[RELEASE])
+    with whole.metadata.transaction() as tx:
+        release = releases.current(tx) or 0
+    context.add_to_pending_reconstruction_metadata(RELEASE, str(release))
+    return release
+
+
+def is_reconstruction(context: DefinitionsLoadContext) -> bool:
+    """Whether this process rebuilds what another process loaded."""
+    return context.load_type is DefinitionsLoadType.RECONSTRUCTION
+
+
+def build_definitions(
+    whole: Platform, *, release: int, only: Collection[TableName] | None = None
+) -> dg.Definitions:
+    """A release as Dagster's definitions; with *only*, just these pipelines."""
+    with whole.metadata.transaction() as tx:
+        pipelines = releases.load(tx, release=release, only=only)
+        zones = list(tx.scalars(select(LandingZone).where(LandingZone.active)))
+    assets, broken = build_assets(pipelines, release=release)
+    runnable = [key for asset in assets for key in asset.keys]
+    job = pipelines_job(runnable)
+    jobs = [*actions.jobs(), *([job] if runnable else [])]
+    return dg.Definitions(
+        assets=[*assets, *broken, *zone_specs(zones)],
+        jobs=jobs,
+        sensors=build_sensors(job) if runnable and only is None else [],
+        resources=dict(resources()),
+        executor=dg.in_process_executor,
+    )
+
+
+def build_assets(
+    pipelines: Sequence[PublishedPipeline], *, release: int
+) -> tuple[list[dg.AssetsDefinition], list[Any]]:
+    """The assets of a release, and stand-ins for those that no longer build."""
+    assets: list[dg.AssetsDefinition] = []
+    broken = []
+    for pipeline in pipelines:
+        try:
+            assets.append(build_asset(pipeline, release=release))
+        except Exception as error:  # noqa: BLE001 - one bad pipeline must not take the others down
+            broken.append(broken_asset(pipeline.spec.table, error=error))
+    return assets, broken

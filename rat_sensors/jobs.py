@@ -1,0 +1,17 @@
+"""Jobs: what a sensor, a schedule or a person launches. What each pipeline does is `rat_assets`."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+PIPELINES = "pipelines"
+
+
+def pipelines_job(keys: Sequence[dg.AssetKey]) -> dg.UnresolvedAssetJobDefinition:
+    """The job of all pipelines, of which every run takes the part that it needs."""
+    return dg.define_asset_job(
+        PIPELINES,
+        selection=dg.AssetSelection.assets(*keys),
+        description="Run pipelines: branch, compile, write, test and publish each.",
+        executor_def=dg.in_process_executor,
+    )
