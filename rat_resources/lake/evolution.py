@@ -6,7 +6,7 @@ The conversion of a single type is in `types`; the rows follow in `strategies`.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.types import (
@@ -229,8 +229,9 @@ def _with_type(field: NestedField, field_type: IcebergType) -> NestedField:
 
 def _new_field(column: Column, *, ids: Iterator[int]) -> NestedField:
     field_id = next(ids)
-    field_type = assign_fresh_schema_ids(column.type, lambda: next(ids))
-    return NestedField(field_id, column.name, field_type, required=False)
+    # It takes a type as well as a schema, and gives back the same.
+    fresh: Any = assign_fresh_schema_ids(column.type, lambda: next(ids))
+    return NestedField(field_id, column.name, fresh, required=False)
 
 
 def _widened(current: Schema, fields: Sequence[NestedField]) -> Iterator[SchemaChange]:

@@ -4,7 +4,7 @@ Each function looks only into files whose key bounds meet the batch's, finds the
 file and position, and says what to write; nothing is written here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -39,6 +39,11 @@ from rat_resources.lake.target import Target
 
 ROW = "__rat_row"
 SAME = "__rat_same"
+
+# Type checkers take PyIceberg's predicates for pydantic models without a constructor.
+_IS_NULL: Callable[..., BooleanExpression] = IsNull
+_AT_LEAST: Callable[..., BooleanExpression] = GreaterThanOrEqual
+_AT_MOST: Callable[..., BooleanExpression] = LessThanOrEqual
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -358,7 +363,8 @@ def _key_range(
     connection: DuckDBPyConnection, target: Target, incoming: Incoming, *, key: str
 ) -> BooleanExpression:
     """What must hold for a row to have a key of the batch, as far as a range can say it."""
-    field = next(f for f in target.schema.fields if f.name == key)
+    field = target.schema.find_field(key, case_sensitive=False)
+    key = field.name
     # A range of floating point numbers says nothing about NaN.
     if not isinstance(field.field_type, _ORDERED):
         return AlwaysTrue()
@@ -368,6 +374,6 @@ def _key_range(
         f"FROM {incoming.table}"
     ).fetchall()
     if low is None:
-        return IsNull(key)
-    within = And(GreaterThanOrEqual(key, low), LessThanOrEqual(key, high))
-    return Or(within, IsNull(key)) if nulls else within
+        return _IS_NULL(key)
+    within = And(_AT_LEAST(key, low), _AT_MOST(key, high))
+    return Or(within, _IS_NULL(key)) if nulls else within

@@ -5,10 +5,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
+from duckdb.func import FunctionNullHandling, PythonUDFType
 from pyiceberg.partitioning import PartitionField as IcebergPartitionField
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
@@ -27,6 +29,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import (
     DateType,
     IcebergType,
+    NestedField,
     TimestampType,
     TimestamptzType,
     TimeType,
@@ -39,6 +42,8 @@ from rat_resources.lake.types import sql_type, type_words
 
 FIRST_FIELD_ID = 1000
 
+AnyTransform = Transform[Any, Any]
+
 
 @dataclass(frozen=True)
 class PartitionField:
@@ -49,24 +54,28 @@ class PartitionField:
     width: int | None = None
 
     @property
-    def iceberg_transform(self) -> Transform:
+    def iceberg_transform(self) -> AnyTransform:
         """The transform as Iceberg knows it."""
         match self.transform:
-            case "bucket" | "truncate" if not self.width or self.width < 1:
-                raise SchemaChangeError(
-                    f"partition_by on {self.column!r}: {self.transform} needs a width",
-                    fix="add `width: 16`, for example",
-                )
             case "bucket":
-                return BucketTransform(self.width)
+                return BucketTransform(self._needed_width)
             case "truncate":
-                return TruncateTransform(self.width)
+                return TruncateTransform(self._needed_width)
             case name if name in _PLAIN:
-                return _PLAIN[name]()
+                return _PLAIN[name]
         raise SchemaChangeError(
             f"partition_by on {self.column!r}: no transform is called {self.transform!r}",
             fix=f"use one of {', '.join([*_PLAIN, 'bucket', 'truncate'])}",
         )
+
+    @property
+    def _needed_width(self) -> int:
+        if not self.width or self.width < 1:
+            raise SchemaChangeError(
+                f"partition_by on {self.column!r}: {self.transform} needs a width",
+                fix="add `width: 16`, for example",
+            )
+        return self.width
 
     @property
     def name(self) -> str:
@@ -80,12 +89,12 @@ class PartitionField:
         return f"{self.column}_{self.transform}"
 
 
-_PLAIN: dict[str, type[Transform]] = {
-    "identity": IdentityTransform,
-    "year": YearTransform,
-    "month": MonthTransform,
-    "day": DayTransform,
-    "hour": HourTransform,
+_PLAIN: dict[str, AnyTransform] = {
+    "identity": IdentityTransform(),
+    "year": YearTransform(),
+    "month": MonthTransform(),
+    "day": DayTransform(),
+    "hour": HourTransform(),
 }
 
 
@@ -129,7 +138,7 @@ def _known_fields(
     }
 
 
-def _source(field: PartitionField, *, schema: Schema):  # type: ignore[no-untyped-def]
+def _source(field: PartitionField, *, schema: Schema) -> NestedField:
     for column in schema.fields:
         if column.name == field.column:
             if field.iceberg_transform.can_transform(column.field_type):
@@ -192,7 +201,7 @@ def partition_columns(
 def _partition_sql(
     connection: DuckDBPyConnection,
     *,
-    transform: Transform,
+    transform: AnyTransform,
     column: str,
     column_type: IcebergType,
 ) -> str:
@@ -207,14 +216,14 @@ def _partition_sql(
         _over_arrow(transform, column_type=column_type),
         [sql_type(column_type)],
         result,
-        type="arrow",
-        null_handling="special",
+        type=PythonUDFType.ARROW,
+        null_handling=FunctionNullHandling.SPECIAL,
     )
     return f"{function}({quote(column)})"
 
 
 def _over_arrow(
-    transform: Transform, *, column_type: IcebergType
+    transform: AnyTransform, *, column_type: IcebergType
 ) -> Callable[[pa.Array], pa.Array]:
     apply = transform.pyarrow_transform(column_type)
 

@@ -11,9 +11,9 @@ from uuid import uuid4
 from duckdb import DuckDBPyConnection
 from pyarrow import RecordBatchReader
 from pyarrow.parquet import read_schema
+from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan
-from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.metadata import TableMetadata

@@ -12,7 +12,7 @@ under incremental and scd2). NULL is a key like any other. Only files that hold 
 rewritten (`merging`), and all of it, new columns too, is one commit (`target`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 
-from rat_resources.errors import QueryError, SchemaChangeError
+from rat_resources.errors import QueryError, SchemaChangeError, StoreError
 from rat_resources.lake.batch import Batch, count_rows, run_query
 from rat_resources.lake.evolution import (
     Evolution,
@@ -161,6 +161,11 @@ def _translated_errors() -> Iterator[None]:
             f"a value does not fit its column's type: {error}",
             fix="cast or filter it in the query",
         ) from error
+    except duckdb.IOException as error:
+        raise StoreError(
+            f"the warehouse cannot be read or written: {error}",
+            fix="look at the place that it names",
+        ) from error
     except duckdb.Error as error:
         raise QueryError(str(error)) from error
 
@@ -215,6 +220,9 @@ def _follow_columns(
     columns = [*batch.columns, *times]
     if table is None:
         return first_schema(columns)
+    # DuckDB tells no upper from lower case, so the table's spelling stays.
+    known = {f.name.casefold(): f.name for f in table.schema().fields}
+    columns = [Column(known.get(c.name.casefold(), c.name), c.type) for c in columns]
     last_id = table.metadata.last_column_id
     takes_all = config.merge_strategy == MergeStrategy.FULL_REFRESH and (
         config.on_schema_change == "evolve"

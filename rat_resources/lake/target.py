@@ -3,7 +3,7 @@
 Everything staged here becomes visible in one commit, or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
@@ -22,6 +22,7 @@ from pyiceberg.table.update import (
     AssertDefaultSpecId,
     SetCurrentSchemaUpdate,
     SetDefaultSpecUpdate,
+    TableRequirement,
     TableUpdate,
 )
 
@@ -29,6 +30,14 @@ from rat_resources.lake.partitioning import PartitionField, partition_spec
 from rat_resources.lake.reading import Tasks
 from rat_resources.lake.writing import TABLE_PROPERTIES, commit_files
 from rat_resources.names import TableName
+
+# Type checkers know pydantic's models by their aliases only, which are no Python names.
+_ADD_SCHEMA: Callable[..., TableUpdate] = AddSchemaUpdate
+_SET_SCHEMA: Callable[..., TableUpdate] = SetCurrentSchemaUpdate
+_ADD_SPEC: Callable[..., TableUpdate] = AddPartitionSpecUpdate
+_SET_SPEC: Callable[..., TableUpdate] = SetDefaultSpecUpdate
+_AT_SCHEMA: Callable[..., TableRequirement] = AssertCurrentSchemaId
+_AT_SPEC: Callable[..., TableRequirement] = AssertDefaultSpecId
 
 
 def find_table(catalog: Catalog, table_name: TableName) -> Table | None:
@@ -116,8 +125,8 @@ def change_target(
         transaction._stage(  # noqa: SLF001
             updates,
             (
-                AssertCurrentSchemaId(current_schema_id=metadata.current_schema_id),
-                AssertDefaultSpecId(default_spec_id=metadata.default_spec_id),
+                _AT_SCHEMA(current_schema_id=metadata.current_schema_id),
+                _AT_SPEC(default_spec_id=metadata.default_spec_id),
             ),
         )
     return Target(transaction, table)
@@ -128,11 +137,11 @@ def _schema_updates(metadata: TableMetadata, schema: Schema) -> tuple[TableUpdat
         return ()
     for known in metadata.schemas:
         if known.fields == schema.fields:
-            return (SetCurrentSchemaUpdate(schema_id=known.schema_id),)
+            return (_SET_SCHEMA(schema_id=known.schema_id),)
     new_id = 1 + max(known.schema_id for known in metadata.schemas)
     return (
-        AddSchemaUpdate(schema=Schema(*schema.fields, schema_id=new_id)),
-        SetCurrentSchemaUpdate(schema_id=-1),
+        _ADD_SCHEMA(schema=Schema(*schema.fields, schema_id=new_id)),
+        _SET_SCHEMA(schema_id=-1),
     )
 
 
@@ -142,5 +151,5 @@ def _spec_updates(
     if spec.fields == metadata.spec().fields:
         return ()
     if spec.spec_id in metadata.specs():
-        return (SetDefaultSpecUpdate(spec_id=spec.spec_id),)
-    return (AddPartitionSpecUpdate(spec=spec), SetDefaultSpecUpdate(spec_id=-1))
+        return (_SET_SPEC(spec_id=spec.spec_id),)
+    return (_ADD_SPEC(spec=spec), _SET_SPEC(spec_id=-1))

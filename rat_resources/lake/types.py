@@ -27,6 +27,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from duckdb.sqltypes import DuckDBPyType
 from pyiceberg.types import (
@@ -115,7 +116,7 @@ def _convert(
             f"column {column!r} has the type {duckdb_type}, which a table cannot hold",
             fix=_ADVICE.get(kind, "cast it to VARCHAR"),
         )
-    children = dict(duckdb_type.children)
+    children: dict[str, Any] = dict(duckdb_type.children)
 
     def child(name: str) -> IcebergType:
         return _convert(children[name], column=f"{column}.{name}", new_id=new_id)

@@ -36,7 +36,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from rat_resources.lake.evolution import SchemaChange
-from rat_resources.lake.locations import duckdb_path, make_folder
+from rat_resources.lake.locations import make_folder
 from rat_resources.lake.partitioning import partition_columns, partition_record
 from rat_resources.lake.sql import literal, quote, same_keys
 from rat_resources.lake.types import sql_type
@@ -331,7 +331,7 @@ class _Replace(_OverwriteFiles):
             or manifest.has_added_files()
             or manifest.has_existing_files()
         ]
-        merger: _ManifestMergeManager = _ManifestMergeManager(
+        merger: _ManifestMergeManager[_OverwriteFiles] = _ManifestMergeManager(
             target_size_bytes=MANIFEST_SIZE,
             min_count_to_merge=MANIFESTS_UNMERGED,
             merge_enabled=True,

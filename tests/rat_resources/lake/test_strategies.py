@@ -25,7 +25,7 @@ from tests.rat_resources.lake.tables import (
 )
 
 Row = tuple[Any, ...]
-KEYED = {
+KEYED: dict[str, dict[str, Any]] = {
     "incremental": {"unique_key": ["id"]},
     "delete_insert": {"unique_key": ["id"]},
     "snapshot": {"partition_column": "id"},
@@ -441,6 +441,39 @@ def test_widening_the_key_keeps_finding_old_rows(
     assert [change.kind for change in written.schema_changes] == ["widened"]
 
 
+def test_a_column_spelled_in_another_case_is_the_same_column(
+    connection: DuckDBPyConnection, catalog: Catalog
+) -> None:
+    write(connection, catalog, values(AB, "Id, V"))
+
+    write(
+        connection,
+        catalog,
+        values([(2, "c")], "id, v"),
+        config=config_of("incremental"),
+    )
+
+    assert read(connection, catalog) == [(1, "a"), (2, "c")]
+
+
+def test_structs_grow_and_widen_inside(
+    connection: DuckDBPyConnection, catalog: Catalog
+) -> None:
+    config = config_of("incremental")
+    first = "SELECT 1 AS id, {'a': 1, 'b': 'x'} AS s, [1] AS l"
+    second = "SELECT 2 AS id, {'c': 1.5, 'a': 3000000000} AS s, [3000000000] AS l"
+    write(connection, catalog, first, config=config)
+
+    write(connection, catalog, second, config=config)
+
+    assert read(connection, catalog, "id, s.a, s.b, s.c::DOUBLE, l[1]") == [
+        (1, 1, "x", None, 1),
+        (2, 3000000000, None, 1.5, 3000000000),
+    ]
+    rows = load(catalog).scan().to_arrow().sort_by("id").column("s").to_pylist()
+    assert [row["a"] for row in rows] == [1, 3000000000]
+
+
 def test_a_column_of_nothing_but_null_fits_every_type(
     connection: DuckDBPyConnection, catalog: Catalog
 ) -> None:
@@ -494,7 +527,7 @@ def test_a_query_that_cannot_be_written_says_why(
 
 def model(strategy: str, table: list[Row], batch: list[Row]) -> list[Row]:
     """What the table's rows of (id, v) become, in plain Python."""
-    last = dict(batch)
+    last: dict[Any, Any] = dict(batch)
     keys = set(last)
     if strategy == "incremental":
         return [row for row in table if row[0] not in keys] + list(last.items())
@@ -503,7 +536,7 @@ def model(strategy: str, table: list[Row], batch: list[Row]) -> list[Row]:
 
 def model_history(table: list[Row], batch: list[Row], now: int) -> list[Row]:
     """What the rows of (id, v, from, to) become under scd2."""
-    last = dict(batch)
+    last: dict[Any, Any] = dict(batch)
     current = {row[0]: row[1] for row in table if row[3] is None}
     new = {k: v for k, v in last.items() if k not in current or current[k] != v}
     closed = [

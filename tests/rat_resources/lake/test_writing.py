@@ -10,7 +10,6 @@ import pytest
 from duckdb import DuckDBPyConnection
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.expressions import EqualTo, GreaterThan
 
 from rat_resources.errors import QueryError, SchemaChangeError
 from rat_resources.lake import writing
@@ -141,11 +140,11 @@ def test_rows_lie_in_the_partition_that_their_values_say(
     write(connection, catalog, query, config=config)
 
     files = [task.file for task in load(catalog).scan().plan_files()]
-    found = {tuple(file.partition) for file in files}
+    found = {(file.partition[0],) for file in files}
     assert partitions is None or found == partitions
     assert sum(file.record_count for file in files) == 4
     assert (None,) in found
-    by_pyiceberg = load(catalog).scan(EqualTo("id", 2)).to_arrow()
+    by_pyiceberg = load(catalog).scan("id = 2").to_arrow()
     assert by_pyiceberg.column("name").to_pylist() == [""]
     again = write(connection, catalog, query, config=config)
     assert not again.changed
@@ -187,7 +186,7 @@ def test_new_data_follows_a_changed_partitioning(
     )
 
     assert read(connection, catalog) == [(1, "z"), (2, "b"), (3, "c"), (4, "d")]
-    found = load(catalog).scan(EqualTo("v", "c")).to_arrow().to_pylist()
+    found = load(catalog).scan("v = 'c'").to_arrow().to_pylist()
     assert found == [{"id": 3, "v": "c"}]
     assert load(catalog).spec().is_unpartitioned()
 
@@ -240,7 +239,7 @@ def test_a_nan_in_the_last_row_group_hides_no_rows(
     (task,) = table.scan().plan_files()
     bounded = set(task.file.lower_bounds)
     assert bounded == {table.schema().find_field("id").field_id}
-    assert table.scan(GreaterThan("x", 200000.0)).to_arrow().num_rows >= 99998
+    assert table.scan("x > 200000.0").to_arrow().num_rows >= 99998
 
 
 def test_statistics_prune_files_for_other_readers(
@@ -256,7 +255,7 @@ def test_statistics_prune_files_for_other_readers(
         )
 
     table = load(catalog)
-    tasks = list(table.scan(EqualTo("id", 105)).plan_files())
+    tasks = list(table.scan("id = 105").plan_files())
     assert len(tasks) == 1
     assert len(tasks[0].file.lower_bounds) == 4
     assert table.inspect.files().num_rows == 3
