@@ -245,8 +245,17 @@ class Attempt:
     def open_branch(self) -> None:
         """Make the branch, and pin everything that the run will read: tables, files, wishes."""
         platform, step = self.platform, self.step
-        # Taken under the lease: what one run calls its time is later than the last run's.
-        self.started_at = self.database_time()
+        with platform.metadata.transaction() as tx:
+            # Taken under the lease: what one run calls its time is later than the last run's.
+            self.started_at = runs.database_time(tx)
+            # Before anything is pinned, or it would take a wish for news that it misses.
+            wishes.take(
+                tx,
+                step.pipeline.pipeline_id,
+                run_id=self.run_id,
+                dagster_run_id=step.dagster_run_id,
+            )
+        self.look_at_zones()
         self.base_commit = platform.lake.refs.head(MAIN)
         # Never used again: a late merge of a recreated branch would be applied.
         self.branch = f"run-{self.run_id}-{self.hold.fence}"
@@ -256,52 +265,45 @@ class Attempt:
         )
         with platform.metadata.transaction() as tx:
             runs.begin(
-                tx, self.hold, branch=self.branch, base_commit=self.base_commit, pins=[]
-            )
-            wishes.take(
                 tx,
-                step.pipeline.pipeline_id,
-                run_id=self.run_id,
-                dagster_run_id=step.dagster_run_id,
+                self.hold,
+                branch=self.branch,
+                base_commit=self.base_commit,
+                started_at=self.started_at,
             )
-            self.files = self.claim_files(tx, zones)
+            self.files = self.claim_files(tx)
         self.journal.say(
             f"branch {self.branch} at main {self.base_commit[:12]}, "
             f"{len(self.files)} landing files"
         )
 
-    def find_zones(self) -> dict[landing.Zone, bool]:
-        """The landing zones that the run reads, and of which it reads only what is new.
-
-        Nobody but the run itself looks for the files of one that a person started.
-        """
-        platform, found = self.platform, {}
-        for mention in self.spec.zones:
+    def look_at_zones(self) -> None:
+        """Notice the files of the run's zones, which nobody else does for a run by hand."""
+        platform = self.platform
+        for mention in self.spec.zones if self.step.by_hand else ():
             with platform.metadata.transaction() as tx:
                 zone = landing.get_zone(tx, self.name.namespace, name=mention.name)
-                if zone is None:
-                    message = f"no landing zone {self.name.namespace}/{mention.name}"
-                    raise NotFoundError(message, fix="publish the pipeline again")
-                found[zone] = mention.new and not self.step.full_refresh
-                if self.step.by_hand:
+                if zone is not None:
                     landing.look(
                         tx, zone, root=platform.settings.store, now=self.started_at
                     )
-        return found
 
-    def claim_files(
-        self, tx: Session, zones: Mapping[landing.Zone, bool]
-    ) -> list[landing.ClaimedFile]:
+    def claim_files(self, tx: Session) -> list[landing.ClaimedFile]:
         """Pin the landing files that this run reads."""
-        if not zones:
+        if not self.spec.zones:
             return []
+        step = self.step
         return landing.claim(
             tx,
-            zones,
-            pipeline_id=self.step.pipeline.pipeline_id,
-            version_id=self.step.pipeline.version_id,
+            namespace=self.name.namespace,
+            zones={
+                zone.name: zone.new and not step.full_refresh
+                for zone in self.spec.zones
+            },
+            pipeline_id=step.pipeline.pipeline_id,
+            version_id=step.pipeline.version_id,
             run_id=self.run_id,
-            by_hand=self.step.by_hand,
+            by_hand=step.by_hand,
         )
 
     def compile(self, profile: Profile) -> None:
@@ -373,34 +375,25 @@ class Attempt:
 
     def copy_files(self) -> dict[str, Path]:
         """Stage the files, checked against the columns that their zones expect."""
-        staged = landing.stage(
-            self.files,
-            root=self.platform.settings.store,
-            folder=self.staging,
-            zone_names=[zone.name for zone in self.spec.zones],
-        )
+        with self.platform.metadata.transaction() as tx:
+            staged = landing.stage(
+                tx,
+                root=self.platform.settings.store,
+                files=self.files,
+                zones=[zone.name for zone in self.spec.zones],
+                run_id=self.run_id,
+                folder=self.staging,
+            )
         for dropped in staged.dropped:
             self.journal.say(f"{dropped.file.name}: {dropped.why}", level="warning")
-        if staged.dropped:
-            with self.platform.metadata.transaction() as tx:
-                landing.drop(tx, self.run_id, dropped=staged.dropped)
         gone = {dropped.file.id for dropped in staged.dropped}
         self.files = [file for file in self.files if file.id not in gone]
-        self.refuse_unexpected(staged.folders)
-        return staged.folders
-
-    def refuse_unexpected(self, folders: Mapping[str, Path]) -> None:
-        """LandingError when a file has not the columns that its zone expects."""
         for file in self.files:
-            if not file.zone.expected_columns:
-                continue
-            problem = landing.check_expected(
-                self.connection,
-                folders[file.zone.name] / file.name,
-                expected=file.zone.expected_columns,
-            )
-            if problem:
-                raise LandingError(f"{file.zone}/{file.name}: {problem}")
+            if file.zone.expected_columns:
+                landing.refuse_unexpected(
+                    self.connection, file, folder=staged.folders[file.zone.name]
+                )
+        return staged.folders
 
     def render(self, template: str, *, path: str) -> str:
         """A template of this pipeline as SQL."""
@@ -492,11 +485,6 @@ class Attempt:
                 ),
             )
 
-    def database_time(self) -> datetime:
-        """The database's clock, which all attempts share."""
-        with self.platform.metadata.transaction() as tx:
-            return runs.database_time(tx)
-
     @contextmanager
     def author_lines(self) -> Iterator[None]:
         """Let an error of the query name the author's own file and line."""
@@ -527,8 +515,7 @@ class Attempt:
         bench = Bench(self.connection, results=self.results)
         for test in self.spec.tests:
             result = self.run_test(bench, test)
-            level = "info" if not result.offenders and not result.message else "warning"
-            self.journal.say(result.summary, level="error" if result.blocks else level)
+            self.journal.say(result.summary, level=result.level)
         profile.rows = sum(result.offenders or 0 for result in self.results)
 
     def register_own(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from rat_assets.landing import zone_key
+from rat_assets.landing import owners_of, zone_key
 from rat_assets.quality import check_specs
 from rat_assets.steps import StepEvent, asset_key, run_step
 from rat_resources.errors import Problem
@@ -63,13 +63,6 @@ def asset_spec(spec: PipelineSpec) -> dg.AssetSpec:
 def group_of(table: TableName) -> str:
     """The group of a table in Dagster: namespace and layer."""
     return dagster_name(f"{table.namespace}/{table.layer}")
-
-
-def owners_of(owner: str) -> list[str]:
-    """An owner as Dagster takes it: an address or a team."""
-    if not owner:
-        return []
-    return [owner] if "@" in owner or owner.startswith("team:") else [f"team:{owner}"]
 
 
 def try_build(specs: Sequence[PipelineSpec]) -> list[Problem]:

@@ -16,6 +16,7 @@ import dagster as dg
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from rat_assets.journal import Level
 from rat_resources.errors import RatError
 from rat_resources.lake.rows import sample
 from rat_resources.metadata.quality import Severity, Verdict
@@ -46,6 +47,13 @@ class TestResult:
         """Whether nothing may be published because of it."""
         wrong = self.verdict in (Verdict.FAILED, Verdict.ERROR)
         return wrong and self.test.severity == Severity.ERROR
+
+    @property
+    def level(self) -> Level:
+        """How loudly the journal says it."""
+        if self.verdict == Verdict.PASSED:
+            return "info"
+        return "error" if self.blocks else "warning"
 
     @property
     def summary(self) -> str:

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -103,8 +103,10 @@ def revoke(tx: Session, pipeline_id: uuid.UUID) -> None:
     )
 
 
-def is_held(hold: Hold):  # noqa: ANN201 - an SQL expression, whose type is SQLAlchemy's affair
+def is_held(hold: Hold) -> ColumnElement[bool]:
     """The row of a lease, as long as it is ours."""
-    return (Lease.pipeline_id == hold.pipeline_id) & (Lease.fence == hold.fence) & (
-        Lease.holder == hold.run_id
+    return (
+        (Lease.pipeline_id == hold.pipeline_id)
+        & (Lease.fence == hold.fence)
+        & (Lease.holder == hold.run_id)
     )

@@ -3,7 +3,7 @@
 `platform()` is what the command line asks for; Dagster gets the same parts as resources.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +27,9 @@ class Platform:
     lake: Lake
 
     @classmethod
-    def open(cls, settings: Settings, *, metadata: Metadata | None = None) -> "Platform":
+    def open(
+        cls, settings: Settings, *, metadata: Metadata | None = None
+    ) -> "Platform":
         """Open all parts; the embedded Postgres starts if need be."""
         metadata = metadata or Metadata.open(settings)
         refs = EmbeddedRefs(metadata.engine)
@@ -66,6 +68,6 @@ def resources() -> Mapping[str, dg.ResourceDefinition]:
     }
 
 
-def resource(part):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def resource(part: Callable[[Platform], object]) -> dg.ResourceDefinition:
     """A resource that is one part of the platform."""
     return dg.ResourceDefinition(lambda _context: part(platform()))

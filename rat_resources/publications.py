@@ -124,7 +124,7 @@ def describe_table(tx: Session, table: Facts, *, columns: list[Facts]) -> None:
         )
     )
     if columns:
-        tx.execute(insert(IcebergColumn).values([key | each for each in columns]))
+        tx.execute(insert(IcebergColumn).values([{**key, **each} for each in columns]))
 
 
 def lock(tx: Session, run_id: uuid.UUID) -> Publication | None:

@@ -94,7 +94,7 @@ def end_dead_run(whole: Platform, run_id: uuid.UUID) -> Iterator[str]:
             publications.undo(tx, run_id)
         runs.end(tx, run_id, RunStatus.FAILED, error=DIED)
         landing.release(tx, run_id, died=True)
-        wishes.give_back(tx, run_id=run_id)
+        wishes.give_back(tx, run_id)
     yield f"run {run_id}: {DIED}; undone"
 
 

@@ -47,21 +47,20 @@ def ask(tx: Session, run_id: uuid.UUID, **facts: Any) -> None:  # noqa: ANN401 -
 
 
 def begin(
-    tx: Session, hold: Hold, *, branch: str, base_commit: str, pins: Sequence[Pin]
+    tx: Session, hold: Hold, *, branch: str, base_commit: str, started_at: datetime
 ) -> None:
-    """pending → running, on a branch, with the inputs pinned."""
+    """pending → running, on a branch."""
     leases.keep(tx, hold)
     move(
         tx,
         hold.run_id,
         allowed=(RunStatus.PENDING,),
         status=RunStatus.RUNNING,
-        started_at=func.clock_timestamp(),
+        started_at=started_at,
         branch=branch,
         base_commit=base_commit,
         fence=hold.fence,
     )
-    pin(tx, hold.run_id, pins)
 
 
 def pin(tx: Session, run_id: uuid.UUID, pins: Sequence[Pin]) -> None:
@@ -169,7 +168,8 @@ def refuse_stopped(tx: Session, dagster_run_id: str) -> None:
 
 def database_time(tx: Session) -> datetime:
     """The database's clock."""
-    return tx.execute(select(func.clock_timestamp())).scalar_one()
+    now: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
+    return now
 
 
 def is_final(status: str) -> bool:
