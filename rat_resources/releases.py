@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from sqlalchemy import ColumnElement, Row, delete, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
@@ -17,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from rat_resources import declarations
 from rat_resources.errors import NotFoundError, Problem, PublishError
-from rat_resources.metadata import audit
+from rat_resources.metadata import Metadata, audit
 from rat_resources.metadata.pipelines import (
     CurrentRelease,
     Namespace,
@@ -41,20 +40,6 @@ from rat_resources.validation import judge, named_zones
 
 Check = Callable[[Sequence[PipelineSpec]], list[Problem]]
 """What else would refuse these pipelines: the orchestrator, which is not seen from here."""
-
-
-class Transactions(Protocol):
-    """Where facts are written, all or none."""
-
-    def transaction(self) -> "SessionContext":
-        """A session that commits when its block succeeds."""
-
-
-class SessionContext(Protocol):
-    """A block with a session."""
-
-    def __enter__(self) -> Session: ...
-    def __exit__(self, *exception: object) -> bool | None: ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +144,7 @@ def source_of(
 
 
 def publish(
-    metadata: Transactions,
+    metadata: Metadata,
     store: Store,
     folder: Path | None = None,
     *,
@@ -512,7 +497,7 @@ def prune_versions(
 
 
 def roll_back(
-    metadata: Transactions,
+    metadata: Metadata,
     store: Store,
     table: TableName,
     *,

@@ -10,10 +10,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2 import (
+    StrictUndefined,
+    Template,
+    TemplateSyntaxError,
+    UndefinedError,
+    meta,
+    nodes,
+)
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from jinja2.exceptions import SecurityError
@@ -103,9 +111,8 @@ def author_line(template: str, *, path: str, context: RenderContext, line: int) 
 def read_template(template: str, *, path: str, namespace: str) -> Mentions:
     """Parse *template* without rendering it, and say what it mentions."""
     try:
-        source = strip_comments(template)
-        tree = ENVIRONMENT.parse(source)
-        ENVIRONMENT.compile(source)  # unknown filters and tests are found here
+        tree = ENVIRONMENT.parse(strip_comments(template))
+        compile_template(ENVIRONMENT, template)  # finds unknown filters and tests
         names = meta.find_undeclared_variables(tree)
     except TemplateSyntaxError as error:
         return Mentions(problems=(syntax_problem(error, path=path),))
@@ -206,7 +213,7 @@ def render_with(
 ) -> str:
     """Render, with whatever goes wrong as BrokenError."""
     try:
-        compiled = environment.from_string(strip_comments(template))
+        compiled = compile_template(environment, template)
         return strip_end(compiled.render(template_words(context)))
     except TemplateSyntaxError as error:
         raise BrokenError(syntax_problem(error, path=path)) from error
@@ -214,6 +221,14 @@ def render_with(
         what, fix = explain(error)
         line = template_line(sys.exc_info()[2])
         raise BrokenError(Problem(path, line, what, fix)) from error
+
+
+@lru_cache(maxsize=256)
+def compile_template(
+    environment: ImmutableSandboxedEnvironment, template: str
+) -> Template:
+    """*template* ready to render; a publish renders each one several times."""
+    return environment.from_string(strip_comments(template))
 
 
 def template_words(context: RenderContext) -> dict[str, Any]:

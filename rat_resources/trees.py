@@ -130,6 +130,12 @@ def read_files(
     """The files of one pipeline by their path inside it; None when there are none."""
     paths = sorted(walk(folder))
     files = {}
+    for link in sorted(folder.rglob("*")):
+        if link.is_symlink() and link.is_dir():
+            what = "this is a symbolic link to a folder, and nobody reads what is in it"
+            problems.append(
+                Problem(shown(link), 1, what, "replace it by the folder itself")
+            )
     for path in paths:
         if not path.resolve().is_relative_to(root.resolve()):
             what = "this is a symbolic link that leads out of the folder"

@@ -568,3 +568,22 @@ def test_a_publish_that_dies_leaves_what_was_current(
 
     assert {each.version_number for each in loaded(metadata).values()} == {1}
     assert publish(metadata, store, tree).changed == (A, B)
+
+
+def test_a_link_is_not_followed_and_not_forgotten(
+    metadata: Metadata, store: Store, tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "tests" / "quality").mkdir(parents=True)
+    folder = tree / "nyc" / "pipelines" / "silver" / "b"
+    (folder / "config.yaml").symlink_to(tmp_path / "secret")
+    (folder / "tests").symlink_to(tmp_path / "tests")
+
+    lines = refused(metadata, store, tree)
+
+    assert lines == [
+        "pipelines/silver/b/config.yaml:1: this is a symbolic link that leads out of the folder; "
+        "replace it by the file itself",
+        "pipelines/silver/b/tests:1: this is a symbolic link to a folder, and nobody reads what "
+        "is in it; replace it by the folder itself",
+    ]
