@@ -133,18 +133,17 @@ def in_schema(url: URL, schema: str) -> str:
     return url.render_as_string(hide_password=False)
 
 
-def translate(context: ExceptionContext) -> None:
-    """Raise MetadataError where the database itself cannot be used; other errors pass."""
+def translate(context: ExceptionContext) -> MetadataError | None:
+    """The MetadataError where the database itself cannot be used; other errors pass."""
     error = context.sqlalchemy_exception
     # A failed ping is not yet an error: the pool connects anew.
     if context.is_pre_ping or not isinstance(error, DBAPIError):
-        return
+        return None
     state = getattr(error.orig, "sqlstate", None)
-    if is_unusable(error, state):
-        message = (
-            f"Postgres at {shown(context)} cannot be used: {str(error.orig).strip()}"
-        )
-        context.chained_exception = MetadataError(message, fix=advice(state))
+    if not is_unusable(error, state):
+        return None
+    message = f"Postgres at {shown(context)} cannot be used: {str(error.orig).strip()}"
+    return MetadataError(message, fix=advice(state))
 
 
 def is_unusable(error: DBAPIError, state: str | None) -> bool:
