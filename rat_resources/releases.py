@@ -296,43 +296,55 @@ def make_current(
 ) -> Release:
     """Make a release of what differs from the current one; none when nothing does."""
     files = {each.spec.table: put_files(store, each.source) for each in parsed}
-    differing = [each for each in parsed if differs(each, files, before)]
+    release = compare(number, parsed=parsed, files=files, before=before)
     specs = {table: each.spec for table, each in before.items()}
     specs |= {each.spec.table: each.spec for each in parsed}
-    names = sorted({table.namespace for table in specs})
-    add_namespaces(tx, names, created_by=change.published_by)
+    namespaces = sorted({table.namespace for table in specs})
+    add_namespaces(tx, namespaces, created_by=change.published_by)
     zones_changed = declarations.write_zones(
         tx, named=named_zones(specs.values()), described=zones
     )
-    created = tuple(
-        each.spec.table for each in differing if each.spec.table not in before
-    )
-    changed = tuple(each.spec.table for each in differing if each.spec.table in before)
-    done = {*created, *changed}
-    release = Release(
-        number,
-        is_new=bool(differing or zones_changed),
-        created=created,
-        changed=changed,
-        unchanged=tuple(
-            each.spec.table for each in parsed if each.spec.table not in done
-        ),
-    )
-    if not release.is_new:
+    if not release.is_new and not zones_changed:
         return release
-    release = replace(release, number=number + 1)
+    release = replace(release, number=number + 1, is_new=True)
     add_release(tx, release, change=change)
-    for each in differing:
-        published = before.get(each.spec.table)
+    for table in (*release.created, *release.changed):
         write_version(
             tx,
-            each.spec,
-            files=files[each.spec.table],
+            specs[table],
+            files=files[table],
             release=release,
             change=change,
-            before=published,
+            before=before.get(table),
         )
     return release
+
+
+def compare(
+    number: int,
+    *,
+    parsed: Iterable[Parsed],
+    files: Mapping[TableName, Mapping[str, str]],
+    before: Mapping[TableName, PublishedPipeline],
+) -> Release:
+    """Which pipelines release *number* lacks, has otherwise, or has as they are."""
+    created, changed, unchanged = [], [], []
+    for each in parsed:
+        table = each.spec.table
+        if table not in before:
+            created.append(table)
+        # The same files may be understood otherwise by a newer RAT.
+        elif (before[table].files, before[table].spec) != (files[table], each.spec):
+            changed.append(table)
+        else:
+            unchanged.append(table)
+    return Release(
+        number,
+        is_new=bool(created or changed),
+        created=tuple(created),
+        changed=tuple(changed),
+        unchanged=tuple(unchanged),
+    )
 
 
 def put_files(store: Store, source: PipelineSource) -> dict[str, str]:
@@ -341,21 +353,6 @@ def put_files(store: Store, source: PipelineSource) -> dict[str, str]:
         name: store.put_object(content.encode())
         for name, content in sorted(source.files.items())
     }
-
-
-def differs(
-    parsed: Parsed,
-    files: Mapping[TableName, Mapping[str, str]],
-    before: Mapping[TableName, PublishedPipeline],
-) -> bool:
-    """Whether a pipeline is not current as it is: other files, or understood otherwise by now."""
-    table = parsed.spec.table
-    published = before.get(table)
-    return (
-        published is None
-        or published.files != files[table]
-        or published.spec != parsed.spec
-    )
 
 
 def add_namespaces(tx: Session, names: Iterable[str], *, created_by: str) -> None:
