@@ -1,0 +1,114 @@
+"""Factories: a RAT in a folder of its own, small projects on it, files, and runs.
+
+Everything is real: the Postgres is a clone of a migrated one, the lake is Iceberg on disk, and
+Dagster's instance lives in the same database.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from sqlalchemy import select
+
+from rat_assets import actions, runner
+from rat_assets.runner import RunAsk, RunReport
+from rat_resources.lake import register
+from rat_resources.lake.refs import MAIN
+from rat_resources.metadata.runs import Run
+from rat_resources.names import TableName
+from rat_resources.platform import Platform
+from rat_resources.releases import Release
+
+ORDERS = {
+    "shop/pipelines/bronze/orders/pipeline.sql": """
+-- @description: Orders as they arrive
+-- @owner: team:shop
+-- @merge_strategy: append_only
+SELECT * FROM read_csv('{{ landing_zone('orders', new=true) }}/*.csv', header = true)
+""",
+    "shop/pipelines/bronze/orders/config.yaml": """
+triggers:
+  - type: landing_zone_upload
+    zone_name: orders
+""",
+    "shop/pipelines/bronze/orders/tests/quality/amount_is_positive.sql": """
+-- @description: Nobody orders for nothing
+-- @severity: error
+-- @remediation: Ask the shop
+SELECT * FROM {{ this }} WHERE amount <= 0
+""",
+    "shop/pipelines/silver/orders/pipeline.sql": """
+-- @merge_strategy: incremental
+-- @unique_key: id
+SELECT id, customer, amount::DECIMAL(12, 2) AS amount FROM {{ ref('bronze.orders') }}
+""",
+    "shop/pipelines/silver/orders/tests/quality/customer_is_known.sql": """
+-- @severity: warn
+SELECT * FROM {{ this }} WHERE customer IS NULL
+""",
+    "shop/pipelines/gold/revenue/pipeline.sql": """
+SELECT customer, sum(amount) AS revenue, count(*) AS orders
+FROM {{ ref('silver.orders') }}
+GROUP BY customer
+""",
+}
+
+
+@dataclass
+class Shop:
+    """A RAT with what a test needs to drive it."""
+
+    whole: Platform
+    instance: dg.DagsterInstance
+    folder: Path
+
+    def publish(self, files: Mapping[str, str] = ORDERS) -> Release:
+        """Publish a folder tree of *files*."""
+        for name, content in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return actions.publish(self.whole, self.folder)
+
+    def land(self, name: str, content: str, *, zone: str = "shop/orders") -> Path:
+        """Put a file into a landing zone, as somebody who copies it there."""
+        namespace, _, zone_name = zone.partition("/")
+        path = self.whole.settings.store / namespace / "landing" / zone_name / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    def run(self, *words: str, **asked: Any) -> RunReport:  # noqa: ANN401 - the fields of RunAsk
+        """Run a selection, all pipelines without one."""
+        ask = RunAsk(words, everything=not words, **asked)
+        return runner.run(self.whole, ask, instance=self.instance)
+
+    def rows(self, table: str, *, at: str = MAIN) -> list[tuple[Any, ...]]:
+        """The rows of a published table, sorted."""
+        name = TableName.parse(table)
+        with self.whole.lake.connect() as connection:
+            register(connection, self.whole.lake.tables([name], at=at))
+            rows = connection.sql(f'SELECT * FROM "{name}" ORDER BY ALL').fetchall()
+        return [tuple(row) for row in rows]
+
+    @property
+    def main(self) -> str:
+        """The commit that main points to."""
+        return self.whole.lake.refs.head(MAIN)
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches of runs that are still there."""
+        return [each.name for each in self.whole.lake.refs.references(prefix="run-")]
+
+    def runs(self) -> list[Run]:
+        """The rows of rat.runs, the oldest first."""
+        with self.whole.metadata.transaction() as tx:
+            return list(tx.scalars(select(Run).order_by(Run.created_at)))
+
+    def materializations(self, table: str) -> list[dg.EventLogRecord]:
+        """What Dagster shows as materialized of a table, the newest first."""
+        key = dg.AssetKey(table.split("."))
+        return list(self.instance.fetch_materializations(key, limit=100).records)
