@@ -69,15 +69,14 @@ def is_dead_run(tx: Session, run: Run) -> bool:
     """Whether nobody works on *run* any more."""
     if is_dead(run.worker):
         return True
-    lease = tx.get(Lease, run.pipeline_id)
-    holds = lease is not None and lease.holder == run.id
     if run.status == RunStatus.PENDING:
         return False  # it waits for its lease, in a process that is not surely dead
-    expired = (
-        lease is not None
-        and lease.expires_at < tx.execute(select(func.now())).scalar_one()
+    held = select(Lease.fence).where(
+        Lease.pipeline_id == run.pipeline_id,
+        Lease.holder == run.id,
+        Lease.expires_at > func.clock_timestamp(),
     )
-    return not holds or expired
+    return tx.scalar(held) is None
 
 
 def end_dead_run(whole: Platform, run_id: uuid.UUID) -> Iterator[str]:
