@@ -6,13 +6,16 @@ The command line calls the same functions.
 import getpass
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy import func, select
 
 from rat_resources import landing, releases
 from rat_resources.errors import NotFoundError, RatError
 from rat_resources.metadata import audit
+from rat_resources.metadata.pipelines import Release as ReleaseRow
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile as reconcile_all
 from rat_resources.releases import Release
@@ -56,7 +59,21 @@ def publish(whole: Platform, folder: Path | None, *, message: str = "") -> Relea
         published_by=user(),
         check=try_build,
         table_exists=lambda table: str(table) in tables,
+        pinned=recent_releases(whole),
     )
+
+
+def recent_releases(whole: Platform) -> list[int]:
+    """The releases that a queued or running Dagster run may have been launched with."""
+    a_day_ago = func.now() - timedelta(days=1)
+    with whole.metadata.transaction() as tx:
+        recent = tx.scalars(
+            select(ReleaseRow.number).where(ReleaseRow.created_at >= a_day_ago)
+        ).all()
+        before = tx.scalar(
+            select(func.max(ReleaseRow.number)).where(ReleaseRow.created_at < a_day_ago)
+        )
+    return [*recent, *([before] if before is not None else [])]
 
 
 def reject(whole: Platform, zone_name: str, *, file: str) -> None:
