@@ -22,6 +22,7 @@ from rat_resources import releases
 from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform, resources
+from rat_resources.reconciliation import reconcile
 from rat_resources.releases import PublishedPipeline
 from rat_sensors.jobs import pipelines_job
 
@@ -66,10 +67,17 @@ def build_definitions(
     return dg.Definitions(
         assets=[*assets, *broken, *zone_specs(zones)],
         jobs=jobs,
-        sensors=build_sensors(job) if runnable and only is None else [],
+        sensors=build_sensors(job, reconcile=reconcile_tick)
+        if runnable and only is None
+        else [],
         resources=dict(resources()),
         executor=dg.in_process_executor,
     )
+
+
+def reconcile_tick(context: dg.SensorEvaluationContext) -> str:
+    """Finish or undo what a crash left open; what was done."""
+    return "; ".join(reconcile(context.resources.platform, context.instance))
 
 
 def build_assets(

@@ -1,0 +1,25 @@
+"""All sensors, wired to the job that they launch and to what they are allowed to call."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dagster as dg
+
+from rat_sensors.landing import landing_zones
+from rat_sensors.reconcile import build_reconcile_sensor
+from rat_sensors.schedules import schedules
+from rat_sensors.wishes import build_wishes_sensor
+
+
+def build_sensors(
+    job: dg.UnresolvedAssetJobDefinition,
+    *,
+    reconcile: Callable[[dg.SensorEvaluationContext], Any],
+) -> Sequence[dg.SensorDefinition]:
+    """Every sensor of the code location; all are switched on from the start."""
+    return [
+        landing_zones,
+        schedules,
+        build_wishes_sensor(job),
+        build_reconcile_sensor(reconcile),
+    ]
