@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import duckdb
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
@@ -41,6 +42,8 @@ from rat_resources.metadata.landing import (
 )
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.runs import Run
+from rat_resources.errors import LandingError
+from rat_resources.expectations import check_expected
 from rat_resources.landing_folder import Copied, Found, Refused
 
 QUIET = timedelta(seconds=2)
@@ -645,3 +648,21 @@ def waiting(tx: Session) -> list[WaitingFile]:
 def is_claimed_by(run_id: uuid.UUID) -> ColumnElement[bool]:
     """The claims of a run that it has yet to commit."""
     return and_(LandingClaim.run_id == run_id, LandingClaim.state == ClaimState.CLAIMED)
+
+
+def refuse_unexpected(
+    connection: duckdb.DuckDBPyConnection, file: ClaimedFile, *, folder: Path
+) -> None:
+    """Raise LandingError when a staged file has not the columns that its zone expects."""
+    if not file.zone.expected_columns:
+        return
+    problem = check_expected(
+        connection,
+        folder / file.name,
+        name=f"{file.zone}/{file.name}",
+        expected=file.zone.expected_columns,
+    )
+    if problem:
+        raise LandingError(
+            problem, fix=f"correct the file, or: rat reject {file.zone} {file.name!r}"
+        )

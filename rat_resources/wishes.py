@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -28,6 +28,14 @@ AUTO = "auto"
 MOST_ATTEMPTS = 3
 # A run that was asked for and cannot even start is asked for again once a minute.
 PAUSE = timedelta(minutes=1)
+# By now Dagster has a run, if it was ever asked for it.
+GRACE = timedelta(minutes=1)
+UNASKED: Mapping[str, None] = {
+    "run_id": None,
+    "run_key": None,
+    "requested_at": None,
+    "dagster_run_id": None,
+}
 
 clock = func.clock_timestamp
 
@@ -119,41 +127,44 @@ def take(
     *,
     run_id: uuid.UUID,
     dagster_run_id: str | None,
-    run_key: str | None = None,
 ) -> list[DueWish]:
-    """Let a run that starts fulfil what its pipeline was wished to do.
+    """Let a run that starts fulfil everything that its pipeline was wished to do.
 
-    That is everything that waits, and what this Dagster run was asked for. Whatever the run pins
-    (the commit of main, its files) it must pin after this, or it takes a wish for news it misses.
+    Also what another Dagster run was asked for and has not come to: that one finds nothing new.
+    Whatever the run pins (the commit of main, its files) it must pin after this, or it takes a
+    wish for news that it misses.
     """
     taken = tx.scalars(
         update(Wish)
         .where(
             Wish.pipeline_id == pipeline_id,
-            or_(
-                Wish.state == WishState.WAITING,
-                and_(
-                    Wish.state == WishState.REQUESTED,
-                    or_(Wish.run_key == run_key, Wish.dagster_run_id == dagster_run_id),
-                ),
-            ),
+            Wish.state.in_([WishState.WAITING, WishState.REQUESTED]),
         )
         .values(state=WishState.TAKEN, run_id=run_id, dagster_run_id=dagster_run_id)
-        .returning(Wish)
+        .returning(Wish),
+        execution_options={"populate_existing": True},
     ).all()
-    note_source(tx, run_id, reasons=[row.reason for row in taken])
+    note_sources(tx, run_id, reasons=[row.reason for row in taken])
     return [DueWish.from_row(row) for row in taken]
 
 
-def note_source(tx: Session, run_id: uuid.UUID, *, reasons: Iterable[str]) -> None:
+def note_sources(tx: Session, run_id: uuid.UUID, *, reasons: Iterable[str]) -> None:
     """Tell the schedules and triggers that wished for a run which one it was."""
-    sources = {"schedule": Schedule, "trigger": PipelineTrigger}
     for reason in reasons:
         kind, _, rest = reason.partition(":")
-        if kind in sources:
-            source = tx.get(sources[kind], uuid.UUID(rest.partition(":")[0]))
-            if source is not None:
-                source.last_run_id = run_id
+        if kind in SOURCES:
+            model = SOURCES[kind]
+            tx.execute(
+                update(model)
+                .where(model.id == uuid.UUID(rest.partition(":")[0]))
+                .values(last_run_id=run_id)
+            )
+
+
+SOURCES: Mapping[str, type[Schedule] | type[PipelineTrigger]] = {
+    "schedule": Schedule,
+    "trigger": PipelineTrigger,
+}
 
 
 def finish(tx: Session, run_id: uuid.UUID) -> None:
@@ -183,9 +194,218 @@ def give_back(tx: Session, run_id: uuid.UUID) -> None:
     )
 
 
-UNASKED = {
-    "run_id": None,
-    "run_key": None,
-    "requested_at": None,
-    "dagster_run_id": None,
-}
+# Asking for runs
+
+
+def due(tx: Session, *, now: datetime | None = None) -> list[DueWish]:
+    """The wishes that may become runs, the oldest first."""
+    rows = (
+        select(Wish)
+        .where(
+            Wish.state == WishState.WAITING,
+            Wish.due_at <= (clock() if now is None else now),
+        )
+        .order_by(Wish.due_at, Wish.created_at, Wish.id)
+    )
+    return [DueWish.from_row(row) for row in tx.scalars(rows)]
+
+
+def running(tx: Session) -> set[uuid.UUID]:
+    """The pipelines that a run works on now."""
+    active = select(Run.pipeline_id).where(
+        Run.status.in_([RunStatus.PENDING, RunStatus.RUNNING])
+    )
+    return set(tx.scalars(active))
+
+
+def plan(
+    due: Sequence[DueWish], *, graph: Sequence[Node], active: Collection[uuid.UUID]
+) -> Plan:
+    """The runs that fulfil the due wishes: one for a pipeline and all that follows it.
+
+    Pipelines that depend on each other share a run. Nothing is asked for while one of its
+    pipelines is active. Wishes whose last run never came to them go first, alone: together with
+    an upstream that always fails they would never be reached.
+    """
+    shape = Shape.of(graph)
+    busy = set(active)
+    asks, held = [], []
+    again = [wish for wish in due if wish.attempts]
+    first = [wish for wish in due if not wish.attempts]
+    for wishes in [*([wish] for wish in again), first]:
+        for part in shape.components(shape.with_followers(shape.tables_of(wishes))):
+            ids = {shape.nodes[table].pipeline_id: table for table in part}
+            if stops := sorted(str(ids[each]) for each in busy & ids.keys()):
+                held.append(Held(part, f"{stops[0]} is running"))
+                continue
+            busy |= ids.keys()
+            asks.append(ask_for(part, wishes=wishes_of(ids, due), ids=ids))
+    return Plan(tuple(asks), tuple(held))
+
+
+def wishes_of(
+    pipeline_ids: Collection[uuid.UUID], due: Sequence[DueWish]
+) -> list[DueWish]:
+    """The wishes that a run of these pipelines fulfils."""
+    return [wish for wish in due if wish.pipeline_id in pipeline_ids]
+
+
+def ask_for(
+    part: tuple[TableName, ...],
+    *,
+    wishes: Sequence[DueWish],
+    ids: Mapping[uuid.UUID, TableName],
+) -> RunAsk:
+    """The run over these tables that fulfils these wishes."""
+    labels: dict[TableName, str] = {}
+    # Something that happened says more than `auto`.
+    for each in sorted(wishes, key=lambda wish: wish.label == AUTO):
+        labels.setdefault(ids[each.pipeline_id], each.label)
+    # A wish that comes back is asked for under a new key: Dagster never runs a key twice.
+    marks = sorted(f"{each.id}:{each.attempts}" for each in wishes)
+    batch = sha256(" ".join(marks).encode()).hexdigest()[:16]
+    return RunAsk(
+        selection=part,
+        labels=labels,
+        wish_ids=tuple(each.id for each in wishes),
+        run_key=f"{next(iter(labels.values()))}:{batch}",
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A graph of pipelines, made for walking it."""
+
+    nodes: Mapping[TableName, Node]
+    names: Mapping[uuid.UUID, TableName]
+    followers: Mapping[TableName, Sequence[TableName]] = field(repr=False)
+
+    @classmethod
+    def of(cls, graph: Sequence[Node]) -> "Shape":
+        """The shape of a graph."""
+        followers: dict[TableName, list[TableName]] = {}
+        for node in graph:
+            for table in node.upstream if node.eager else ():
+                followers.setdefault(table, []).append(node.table)
+        return cls(
+            nodes={node.table: node for node in graph},
+            names={node.pipeline_id: node.table for node in graph},
+            followers=followers,
+        )
+
+    def tables_of(self, wishes: Iterable[DueWish]) -> list[TableName]:
+        """The tables that were wished for; a pipeline that is no longer published has none."""
+        return [
+            self.names[wish.pipeline_id]
+            for wish in wishes
+            if wish.pipeline_id in self.names
+        ]
+
+    def with_followers(self, seeds: Iterable[TableName]) -> dict[TableName, None]:
+        """These tables and everything that follows them, in the order of the seeds."""
+        reached = dict.fromkeys(seeds)
+        edge = list(reached)
+        while edge:
+            for follower in self.followers.get(edge.pop(), ()):
+                if follower not in reached:
+                    reached[follower] = None
+                    edge.append(follower)
+        return reached
+
+    def components(
+        self, members: Mapping[TableName, None]
+    ) -> Iterator[tuple[TableName, ...]]:
+        """The parts of a set of tables that have nothing to do with each other."""
+        near: dict[TableName, set[TableName]] = {table: set() for table in members}
+        for table in members:
+            for upstream in self.nodes[table].upstream & members.keys():
+                near[table].add(upstream)
+                near[upstream].add(table)
+        left = dict.fromkeys(members)
+        while left:
+            edge = [next(iter(left))]
+            part = set(edge)
+            while edge:
+                fresh = near[edge.pop()] - part
+                part |= fresh
+                edge.extend(fresh)
+            for table in part:
+                del left[table]
+            yield tuple(sorted(part))
+
+
+def request(tx: Session, ask: RunAsk) -> bool:
+    """Note that Dagster is about to be asked; False when somebody else came first."""
+    asked = tx.scalars(
+        update(Wish)
+        .where(Wish.id.in_(ask.wish_ids), Wish.state == WishState.WAITING)
+        .values(state=WishState.REQUESTED, run_key=ask.run_key, requested_at=clock())
+        .returning(Wish.id)
+    )
+    return bool(asked.all())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run that Dagster was asked for, and the wishes that it has not come to."""
+
+    run_key: str
+    wishes: tuple[DueWish, ...]
+    is_overdue: bool  # by now Dagster must have the run, if it was ever asked
+
+
+def asked(tx: Session) -> list[Asked]:
+    """Every run that was asked for and has not taken all its wishes."""
+    rows = tx.execute(
+        select(Wish, Wish.requested_at < clock() - GRACE)
+        .where(Wish.state == WishState.REQUESTED)
+        .order_by(Wish.requested_at, Wish.id)
+    )
+    by_key: dict[str, list[tuple[Wish, bool]]] = {}
+    for row, overdue in rows:
+        by_key.setdefault(row.run_key or "", []).append((row, bool(overdue)))
+    return [
+        Asked(
+            key,
+            tuple(DueWish.from_row(row) for row, _ in found),
+            all(overdue for _, overdue in found),
+        )
+        for key, found in by_key.items()
+    ]
+
+
+def return_unstarted(tx: Session, run_key: str) -> None:
+    """Let the wishes that an ended Dagster run never came to wait again.
+
+    The first time at once, later after a pause; never given up, since nothing of them was tried.
+    """
+    tx.execute(
+        update(Wish)
+        .where(Wish.run_key == run_key, Wish.state == WishState.REQUESTED)
+        .values(
+            state=WishState.WAITING,
+            due_at=case((Wish.attempts == 0, clock()), else_=clock() + PAUSE),
+            attempts=Wish.attempts + 1,
+            **UNASKED,
+        ),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def cancel_unstarted(tx: Session, run_key: str) -> None:
+    """Close the wishes of a run that a person took out of Dagster's queue."""
+    tx.execute(
+        update(Wish)
+        .where(Wish.run_key == run_key, Wish.state == WishState.REQUESTED)
+        .values(state=WishState.DONE, finished_at=clock()),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def is_open(pipeline_id: uuid.UUID, *, label: str) -> ColumnElement[bool]:
+    """The wishes of one label that a coming run will take."""
+    return and_(
+        Wish.pipeline_id == pipeline_id,
+        Wish.label == label,
+        Wish.state == WishState.WAITING,
+    )
