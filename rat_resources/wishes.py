@@ -229,17 +229,22 @@ def plan(
     """
     shape = Shape.of(graph)
     busy = set(active)
-    asks, held = [], []
+    asks: list[RunAsk] = []
+    held: list[Held] = []
+    covered: set[uuid.UUID] = set()
     again = [wish for wish in due if wish.attempts]
     first = [wish for wish in due if not wish.attempts]
     for wishes in [*([wish] for wish in again), first]:
-        for part in shape.components(shape.with_followers(shape.tables_of(wishes))):
+        left = [wish for wish in wishes if wish.id not in covered]
+        for part in shape.components(shape.with_followers(shape.tables_of(left))):
             ids = {shape.nodes[table].pipeline_id: table for table in part}
             if stops := sorted(str(ids[each]) for each in busy & ids.keys()):
                 held.append(Held(part, f"{stops[0]} is running"))
                 continue
             busy |= ids.keys()
-            asks.append(ask_for(part, wishes=wishes_of(ids, due), ids=ids))
+            ask = ask_for(part, wishes=wishes_of(ids, due), ids=ids)
+            covered |= set(ask.wish_ids)
+            asks.append(ask)
     return Plan(tuple(asks), tuple(held))
 
 

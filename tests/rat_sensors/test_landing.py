@@ -1,0 +1,45 @@
+import os
+from pathlib import Path
+
+import dagster as dg
+from sqlalchemy import select
+
+from rat_resources.landing import Zone
+from rat_resources.metadata import Metadata
+from rat_resources.metadata.automation import Wish
+from rat_resources.store import Store
+from rat_sensors.landing import landing_zones, rotate
+from tests.rat_resources.rows import make_pipeline, make_trigger, make_zone, put
+
+
+def test_a_tick_notices_a_file_and_wishes_for_its_pipeline_once(
+    metadata: Metadata, tmp_path: Path
+) -> None:
+    with metadata.transaction() as tx:
+        pipeline_id = make_pipeline(tx)
+        zone = make_zone(tx)
+        make_trigger(tx, pipeline_id)
+    os.utime(put(tmp_path, zone, "a.csv"), (1, 1))
+    resources = {"metadata": metadata, "store": Store(tmp_path)}
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, resources=resources)
+        first = landing_zones.evaluate_tick(context)
+        second = landing_zones.evaluate_tick(context)
+
+    assert [event.asset_key.path for event in first.asset_events] == [
+        ["shop", "landing", "orders"]
+    ]
+    assert second.asset_events == []
+    with metadata.transaction() as tx:
+        assert tx.scalars(select(Wish.label)).all() == ["trigger:lz_upload:shop/orders"]
+
+
+def test_a_tick_goes_on_where_the_last_one_stopped(metadata: Metadata) -> None:
+    with metadata.transaction() as tx:
+        make_pipeline(tx)
+        zones: list[Zone] = [make_zone(tx, name) for name in ("a", "b", "c")]
+
+    rotated = rotate(zones, after="shop/a")
+
+    assert [zone.name for zone in rotated] == ["b", "c", "a"]

@@ -1,0 +1,125 @@
+import json
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import dagster as dg
+import pytest
+from sqlalchemy import func, select, update
+
+from rat_resources import wishes
+from rat_resources.metadata import Metadata
+from rat_resources.metadata.automation import Wish
+from rat_resources.names import TableName
+from rat_resources.wishes import Node
+from rat_sensors import wishes as sensors
+from tests.rat_resources.rows import make_pipeline
+
+ORDERS = TableName("shop", "bronze", "orders")
+
+
+@dg.asset(key=list(ORDERS.key))
+def orders() -> None:
+    """A table."""
+
+
+JOB = dg.define_asset_job("pipelines", selection=dg.AssetSelection.assets(orders))
+SENSOR = sensors.build_wishes_sensor(JOB)
+DEFINITIONS = dg.Definitions(
+    assets=[orders],
+    jobs=[JOB],
+    sensors=[SENSOR],
+    resources={"metadata": dg.ResourceDefinition.none_resource()},
+)
+
+
+@pytest.fixture
+def dagster() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture(autouse=True)
+def published(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+    with metadata.transaction() as tx:
+        pipeline_id = make_pipeline(tx)
+        wishes.wish(tx, pipeline_id, label="schedule:0 * * * *", reason="1")
+    # What a release is, is told elsewhere.
+    spec = SimpleNamespace(table=ORDERS, refs=(), automation="eager")
+    release = [SimpleNamespace(pipeline_id=pipeline_id, spec=spec)]
+    monkeypatch.setattr(sensors.releases, "load", lambda _tx: release)
+
+
+def tick(metadata: Metadata, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
+    context = dg.build_sensor_context(
+        instance=instance, resources={"metadata": metadata}
+    )
+    return list(SENSOR.evaluate_tick(context).run_requests or ())
+
+
+def launch(instance: dg.DagsterInstance, run_key: str) -> dg.ExecuteInProcessResult:
+    job = DEFINITIONS.resolve_job_def("pipelines")
+    return job.execute_in_process(instance=instance, tags={"dagster/run_key": run_key})
+
+
+def test_a_due_wish_becomes_one_run_that_says_why(
+    metadata: Metadata, dagster: dg.DagsterInstance
+) -> None:
+    (request,) = tick(metadata, dagster)
+    again = tick(metadata, dagster)
+
+    assert request.asset_selection == [dg.AssetKey(ORDERS.key)]
+    assert request.tags["rat/trigger"] == "schedule:0 * * * *"
+    assert json.loads(request.tags["rat/labels"]) == {
+        "shop.bronze.orders": "schedule:0 * * * *"
+    }
+    assert again == []
+
+
+def test_a_request_that_got_lost_is_made_again_under_its_key(
+    metadata: Metadata, dagster: dg.DagsterInstance
+) -> None:
+    (lost,) = tick(metadata, dagster)
+    with metadata.transaction() as tx:
+        long_ago = func.now() - wishes.GRACE * 2
+        tx.execute(update(Wish).values(requested_at=long_ago))
+
+    (again,) = tick(metadata, dagster)
+
+    assert again.run_key == lost.run_key
+    assert again.asset_selection == lost.asset_selection
+
+
+def test_a_wish_that_its_run_never_came_to_is_asked_for_anew(
+    metadata: Metadata, dagster: dg.DagsterInstance
+) -> None:
+    (first,) = tick(metadata, dagster)
+    launch(dagster, str(first.run_key))
+
+    (second,) = tick(metadata, dagster)
+
+    assert second.run_key != first.run_key
+
+
+def test_a_run_that_was_taken_out_of_the_queue_does_not_come_back(
+    metadata: Metadata, dagster: dg.DagsterInstance
+) -> None:
+    (first,) = tick(metadata, dagster)
+    run = dagster.create_run_for_job(
+        DEFINITIONS.resolve_job_def("pipelines"),
+        tags={"dagster/run_key": str(first.run_key)},
+        status=dg.DagsterRunStatus.QUEUED,
+    )
+    dagster.report_run_canceled(run)
+
+    again = tick(metadata, dagster)
+
+    assert again == []
+    with metadata.transaction() as tx:
+        assert tx.scalars(select(Wish.state)).all() == ["done"]
+
+
+def test_the_graph_is_what_the_release_holds(metadata: Metadata) -> None:
+    with metadata.transaction() as tx:
+        (node,) = sensors.graph_of(tx)
+
+    assert node == Node(node.pipeline_id, ORDERS)
