@@ -15,9 +15,9 @@ from rat_resources.metadata import Metadata
 from tests.rat_resources.rows import make_pipeline, make_run, make_zone, put
 
 
-def look(tx: Session, zone: Zone, root: Path, **limits: int) -> Looked:
+def look(tx: Session, zone: Zone, root: Path, *, most_files: int = 100) -> Looked:
     later = datetime.now(UTC) + timedelta(minutes=1)
-    return landing.look(tx, zone, root=root, now=later, **limits)
+    return landing.look(tx, zone, root=root, now=later, most_files=most_files)
 
 
 def claim(

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import func, select, update
 
-from rat_resources import wishes
+from rat_resources import releases, wishes
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.automation import Wish
 from rat_resources.names import TableName
@@ -46,7 +46,7 @@ def published(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
     # What a release is, is told elsewhere.
     spec = SimpleNamespace(table=ORDERS, refs=(), automation="eager")
     release = [SimpleNamespace(pipeline_id=pipeline_id, spec=spec)]
-    monkeypatch.setattr(sensors.releases, "load", lambda _tx: release)
+    monkeypatch.setattr(releases, "load", lambda _tx: release)
 
 
 def tick(metadata: Metadata, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
@@ -107,7 +107,7 @@ def test_a_run_that_was_taken_out_of_the_queue_does_not_come_back(
     run = dagster.create_run_for_job(
         DEFINITIONS.resolve_job_def("pipelines"),
         tags={"dagster/run_key": str(first.run_key)},
-        status=dg.DagsterRunStatus.QUEUED,
+        status=dg.DagsterRunStatus.NOT_STARTED,
     )
     dagster.report_run_canceled(run)
 
