@@ -1,0 +1,182 @@
+"""Dagster's instance: what dagster.yaml names, so that any `dagster …` command finds RAT's state.
+
+Dagster's tables live in RAT's Postgres, in a schema of their own; its files under RAT_HOME. The only
+thing that a command needs is DAGSTER_HOME.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from dagster import DagsterInstance, DagsterRun
+from dagster._config.config_schema import UserConfigSchema
+from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
+from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.root import LocalArtifactStorage
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import (
+    DagsterPostgresStorage,
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+    PostgresScheduleStorage,
+)
+from dagster_postgres.utils import set_pg_statement_timeout
+from sqlalchemy import Engine, create_engine, event
+
+from rat_resources.metadata import Metadata
+from rat_resources.settings import Settings
+
+QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
+# A daemon writes every 30 seconds.
+FRESH_SECONDS = 45.0
+
+
+class Pooled:
+    """A storage that keeps its connections: without a pool each event reconnects."""
+
+    _engine: Engine
+
+    def optimize_for_webserver(
+        self,
+        statement_timeout: int,
+        pool_recycle: int,  # noqa: ARG002 - Dagster's signature
+        max_overflow: int,  # noqa: ARG002
+    ) -> None:
+        """Let no question of a browser hold a connection forever; the pool is there already."""
+        event.listen(
+            self._engine,
+            "connect",
+            lambda connection, _: set_pg_statement_timeout(
+                connection, statement_timeout
+            ),
+        )
+
+
+class PooledRunStorage(Pooled, PostgresRunStorage):
+    """Dagster's runs."""
+
+
+class PooledEventLogStorage(Pooled, PostgresEventLogStorage):
+    """Dagster's event log."""
+
+
+class PooledScheduleStorage(Pooled, PostgresScheduleStorage):
+    """Dagster's ticks and cursors."""
+
+
+class RatStorage(DagsterPostgresStorage):
+    """Dagster's storage in RAT's Postgres, which is started if it does not run."""
+
+    def __init__(
+        self, postgres_url: str, inst_data: ConfigurableClassData | None = None
+    ) -> None:
+        # The parent would make three storages that each connect anew for every statement.
+        DagsterStorage.__init__(self)  # type: ignore[no-untyped-call, arg-type]
+        self.postgres_url = postgres_url
+        self.should_autocreate_tables = True
+        self._inst_data = inst_data
+        self._run_storage = PooledRunStorage(postgres_url)
+        self._event_log_storage = PooledEventLogStorage(postgres_url)
+        self._schedule_storage = PooledScheduleStorage(postgres_url)
+        self.engine = pooled_engine(postgres_url)
+        for storage in (
+            self._run_storage,
+            self._event_log_storage,
+            self._schedule_storage,
+        ):
+            storage._engine = self.engine  # noqa: SLF001 - made without a pool, and no argument changes that
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """Nothing: RAT's settings say where Postgres is."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature
+    ) -> Self:
+        """The storage that the environment's settings mean."""
+        with Metadata.open(Settings.load()) as metadata:
+            url = metadata.dagster_url
+        return cls(url, inst_data)
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+
+
+def pooled_engine(url: str) -> Engine:
+    """An engine that keeps a few connections and notices when the server was restarted."""
+    return create_engine(
+        url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=2,
+        max_overflow=20,
+        pool_pre_ping=True,
+        pool_recycle=3600,
+    )
+
+
+class RatArtifactStorage(LocalArtifactStorage):
+    """Dagster's files under RAT_HOME."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """Nothing: RAT's settings say where the home is."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature
+    ) -> Self:
+        """The storage that the environment's settings mean."""
+        return cls(dagster_folder(), inst_data)
+
+
+class RatComputeLogManager(LocalComputeLogManager):
+    """What steps print, under RAT_HOME."""
+
+    @classmethod
+    def config_type(cls) -> UserConfigSchema:
+        """Nothing: RAT's settings say where the home is."""
+        return {}
+
+    @classmethod
+    def from_config_value(
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature
+    ) -> Self:
+        """The manager that the environment's settings mean."""
+        return cls(f"{dagster_folder()}/storage", inst_data=inst_data)
+
+
+def dagster_folder() -> str:
+    """Where Dagster keeps its files."""
+    return str(Settings.load().home / "dagster")
+
+
+class RatRunCoordinator(QueuedRunCoordinator[DagsterInstance]):
+    """A queue while a daemon is there to empty it; without one, runs are launched at once."""
+
+    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+        """Queue or launch the run."""
+        if is_daemon_alive(self._instance, now=time.time()):
+            return super().submit_run(context)
+        return self._instance.launch_run(context.dagster_run.run_id, context.workspace)
+
+
+def is_daemon_alive(instance: DagsterInstance, *, now: float) -> bool:
+    """Whether a daemon that empties the queue was heard of lately."""
+    heartbeat = instance.get_daemon_heartbeats().get(QUEUE_DAEMON)
+    return heartbeat is not None and now - heartbeat.timestamp < FRESH_SECONDS
+
+
+def forget_daemon(instance: DagsterInstance) -> None:
+    """Say that no daemon runs any more, so that the next run does not wait for it."""
+    instance.wipe_daemon_heartbeats()

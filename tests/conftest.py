@@ -1,0 +1,130 @@
+"""What every test may ask for: a RAT_HOME, settings, a database of its own, a Dagster instance.
+
+One Postgres serves the whole test session and all its workers; the first test that needs it starts
+it. A database is a clone of a migrated template, so a test has it in some ten milliseconds.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance
+from sqlalchemy import URL, text
+
+from rat_resources.instance import RatStorage
+from rat_resources.metadata import Metadata, embedded, migrations
+from rat_resources.settings import VARIABLES, Settings
+
+PROJECT = Path(__file__).resolve().parents[1]
+TEMPLATE = "rat_template"
+# Workers inherit the environment of the process that starts them.
+SESSION_HOME = "RAT_TESTS_HOME"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the home of this session's Postgres before the first worker starts."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SESSION_HOME] = tempfile.mkdtemp(prefix="rat-tests-")
+    # What the developer's own RAT is set to is no concern of a test.
+    for variable in VARIABLES:
+        os.environ.pop(variable, None)
+    os.environ["DAGSTER_HOME"] = str(PROJECT)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the session's Postgres and remove it, whatever became of the workers."""
+    if hasattr(config, "workerinput"):
+        return
+    home = Path(os.environ.pop(SESSION_HOME))
+    if embedded.stop(home):
+        shutil.rmtree(embedded.Place.of(home).folder)
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def server() -> URL:
+    """The session's Postgres, with a migrated database to clone from."""
+    place = embedded.start(Path(os.environ[SESSION_HOME]))
+    with (
+        embedded.locked(place.folder / "template.lock"),
+        Metadata.connect(place.dsn) as metadata,
+    ):
+        if not has_template(metadata):
+            make_template(metadata)
+        return metadata.url
+
+
+def has_template(metadata: Metadata) -> bool:
+    """Whether an earlier worker made the template."""
+    found = text("SELECT 1 FROM pg_database WHERE datname = :name")
+    with metadata.engine.connect() as connection:
+        return connection.execute(found, {"name": TEMPLATE}).first() is not None
+
+
+def make_template(metadata: Metadata) -> None:
+    """Make a database with all of RAT's and Dagster's tables, under its name once it is whole."""
+    # What a test writes need not survive a power cut.
+    for parameter in ("fsync", "full_page_writes", "synchronous_commit"):
+        administrate(metadata.url, f"ALTER SYSTEM SET {parameter} = off")
+    administrate(metadata.url, "SELECT pg_reload_conf()")
+    administrate(metadata.url, "DROP DATABASE IF EXISTS rat_template_new")
+    administrate(metadata.url, "CREATE DATABASE rat_template_new")
+    with Metadata.connect(metadata.url.set(database="rat_template_new")) as new:
+        migrations.upgrade(new.engine)
+        RatStorage(new.dagster_url).dispose()
+    administrate(metadata.url, f"ALTER DATABASE rat_template_new RENAME TO {TEMPLATE}")
+
+
+def administrate(server: URL, statement: str) -> None:
+    """Run a statement that Postgres allows in no transaction."""
+    with Metadata.connect(server) as metadata:
+        engine = metadata.engine.execution_options(isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+
+
+@pytest.fixture
+def rat_home(tmp_path: Path) -> Path:
+    """An empty RAT_HOME with its store and its warehouse; no database."""
+    home = tmp_path / "rat"
+    for folder in ("store", "warehouse"):
+        (home / folder).mkdir(parents=True)
+    return home
+
+
+@pytest.fixture
+def database(server: URL) -> Iterator[URL]:
+    """A migrated database of this test's own."""
+    name = f"rat_{uuid.uuid4().hex}"
+    administrate(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield server.set(database=name)
+    administrate(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def settings(
+    rat_home: Path, database: URL, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Settings of this test's own; in the environment too, for whatever loads them there."""
+    monkeypatch.setenv("RAT_HOME", str(rat_home))
+    dsn = database.set(drivername="postgresql").render_as_string(hide_password=False)
+    monkeypatch.setenv("RAT_POSTGRES_URL", dsn)
+    return Settings.load()
+
+
+@pytest.fixture
+def metadata(settings: Settings) -> Iterator[Metadata]:
+    """The metadata of this test's own database."""
+    with Metadata.open(settings) as metadata:
+        yield metadata
+
+
+@pytest.fixture
+def instance(settings: Settings) -> Iterator[DagsterInstance]:
+    """The Dagster instance that dagster.yaml describes, on this test's own database."""
+    with DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        yield instance
