@@ -99,6 +99,7 @@ class Settings:
             "RAT_ORG": self.org,
             "RAT_ENV": self.environment,
             "DAGSTER_HOME": str(self.dagster_home),
+            "RAT_DEBUG": "1" if shows_tracebacks() else "",
         }
         return [
             Setting(
@@ -120,7 +121,14 @@ VARIABLES = {
     "RAT_ORG": "the organisation that this RAT belongs to",
     "RAT_ENV": "the environment that this RAT is: prod, staging, …",
     "DAGSTER_HOME": "the folder of dagster.yaml",
+    "RAT_DEBUG": "1 shows the traceback of an error that nobody expected",
 }
+
+
+def shows_tracebacks(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether somebody wants to see tracebacks; no setting can be too wrong to ask."""
+    environ = os.environ if environ is None else environ
+    return environ.get("RAT_DEBUG", "") not in ("", "0")
 
 
 def find_project(environ: Mapping[str, str]) -> Path:

@@ -1,0 +1,398 @@
+"""The rat command: what a user types, and what is said when it goes wrong.
+
+What each command does is a module of `rat_assets.commands`, imported when it is called: help must
+not wait for Dagster. Exit codes: 0 done, 1 failed, 2 a wrong call, 130 stopped by Ctrl-C.
+"""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from rat_resources.errors import PublishError, RatError
+from rat_resources.names import nearest
+from rat_resources.settings import shows_tracebacks
+
+FAILED = 1
+STOPPED = 130
+# What a shell says of a program whose reader went away (`rat query … | head`).
+UNREAD = 141
+
+EXISTING_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+class Commands(click.Group):
+    """The commands; a wrong one is met with the nearest, an error with one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which they are met."""
+        del ctx
+        return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that was typed; UsageError with the one that was probably meant."""
+        typed = args[0]
+        if self.get_command(ctx, typed) is None and not typed.startswith("-"):
+            guess = nearest(typed, self.commands)
+            fix = f"did you mean {guess}?" if guess else "see `rat --help`"
+            message = f"no command is called {typed}; {fix}"
+            raise click.UsageError(message, ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        **extra: Any,  # noqa: ANN401 - click's own
+    ) -> NoReturn:
+        """Run a command and exit with its code."""
+        extra["standalone_mode"] = False
+        sys.exit(self.exit_code(args, prog_name=prog_name, **extra))
+
+    def exit_code(
+        self,
+        args: Sequence[str] | None,
+        **extra: Any,  # noqa: ANN401 - click's own
+    ) -> int:
+        """Run a command; its exit code, with everything said."""
+        try:
+            code = super().main(args, **extra)
+            sys.stdout.flush()
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("rat: stopped", err=True)
+            return STOPPED
+        except BrokenPipeError:
+            forget_output()
+            return UNREAD
+        except Exception as error:  # noqa: BLE001 - nobody shall see a traceback unasked
+            return explain(error)
+        return code if isinstance(code, int) else 0
+
+
+def explain(error: Exception) -> int:
+    """Say in one line (one a problem) what went wrong."""
+    if shows_tracebacks():
+        traceback.print_exception(error)
+    if isinstance(error, PublishError):
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        count = len(error.problems)
+        problems = "1 problem" if count == 1 else f"{count} problems"
+        click.echo(f"rat: nothing was published; solve {problems}", err=True)
+    elif isinstance(error, RatError):
+        click.echo(f"rat: {error}", err=True)
+    else:
+        said = str(error).strip().partition("\n")[0]
+        name = type(error).__name__
+        fix = "set RAT_DEBUG=1 for the traceback"
+        click.echo(f"rat: {name}: {said}; {fix}", err=True)
+    return FAILED
+
+
+def forget_output() -> None:
+    """Let the interpreter flush into nothing: nobody reads on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main() -> NoReturn:
+    """The console script."""
+    try:
+        rat.main()
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else FAILED
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Exit at once: with Dagster loaded the interpreter's own way takes 0.7 s."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (BrokenPipeError, ValueError):
+            code = code or UNREAD
+    os._exit(code)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+)
+@click.version_option(package_name="rat-lakehouse", prog_name="rat")
+def rat() -> None:
+    """RAT, a lakehouse on Dagster: files in, tested Iceberg tables out.
+
+    \b
+    A first round:
+      rat publish examples/nyc_flights     make the pipelines current
+      rat upload nyc/flights FILE.csv      put a file into a landing zone
+      rat run nyc                          branch, compile, write, test, publish
+      rat query "from nyc.gold.route_performance"
+
+    `rat demo` plays it with real data; `rat dev` opens the UI.
+    """
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+# Pipelines.
+
+
+@rat.command()
+@click.argument("path", required=False, type=EXISTING_FOLDER)
+@click.option("-m", "--message", default="", help="Why, for the history of releases.")
+@as_json
+def publish(path: Path | None, message: str, *, as_json: bool) -> None:
+    """Make pipelines current: all of them, or none.
+
+    PATH holds {namespace}/pipelines/{layer}/{name}/… and is copied into the store; pipelines that
+    it does not hold stay as they are. Without PATH, what the store holds is published.
+
+    \b
+    Example: rat publish examples/nyc_flights -m "count cancelled flights"
+    """
+    from rat_assets.commands import publishing
+
+    publishing.publish(path, message=message, as_json=as_json)
+
+
+@rat.command()
+@click.argument("selection", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every published pipeline.")
+@click.option("--downstream", is_flag=True, help="And everything that reads them.")
+@click.option("--upstream", is_flag=True, help="And everything that they read.")
+@click.option("--full-refresh", is_flag=True, help="Write the tables anew.")
+@as_json
+def run(
+    selection: tuple[str, ...],
+    *,
+    everything: bool,
+    downstream: bool,
+    upstream: bool,
+    full_refresh: bool,
+    as_json: bool,
+) -> int:
+    """Run pipelines in dependency order, and wait.
+
+    SELECTION is ns.layer.name, a pattern of it, or a namespace. The exit code is 0 only if
+    everything asked for was published or had nothing new.
+
+    \b
+    Examples: rat run nyc.bronze.flights --downstream
+              rat run 'nyc.silver.*'
+              rat run --all
+    """
+    if everything == bool(selection):
+        message = "name what to run, or say --all; not both"
+        raise click.UsageError(message)
+    from rat_assets.commands import running
+
+    return running.run(
+        selection,
+        everything=everything,
+        downstream=downstream,
+        upstream=upstream,
+        full_refresh=full_refresh,
+        as_json=as_json,
+    )
+
+
+@rat.command()
+@click.argument("zone", metavar="NS/ZONE")
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, type=EXISTING_FILE)
+@as_json
+def upload(zone: str, files: tuple[Path, ...], *, as_json: bool) -> None:
+    """Put files into a landing zone.
+
+    Each appears whole or not at all. Copying them into the folder of the zone does the same.
+
+    \b
+    Example: rat upload nyc/flights flights_2014-01.csv
+    """
+    from rat_assets.commands import zones
+
+    zones.upload(zone, files, as_json=as_json)
+
+
+@rat.command()
+@click.argument("zone", metavar="NS/ZONE")
+@click.argument("file")
+def reject(zone: str, file: str) -> None:
+    """Take a file out of a landing zone.
+
+    It moves to _rejected/. For a file that makes its run fail; `rat run` would try it again.
+
+    \b
+    Example: rat reject nyc/flights flights_2014-01.csv
+    """
+    from rat_assets.commands import zones
+
+    zones.reject(zone, file)
+
+
+# Looking.
+
+
+@rat.command()
+@click.argument("sql")
+@click.option("--ref", default="main", help="A branch, a tag or a commit.")
+@click.option(
+    "--format",
+    "form",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+)
+@click.option(
+    "--limit",
+    default=1000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="At most so many rows; 0 for all.",
+)
+def query(sql: str, ref: str, form: str, limit: int) -> None:
+    """Ask published tables by SQL that only reads.
+
+    Tables are called ns.layer.name, or layer.name where only one namespace has it.
+
+    \b
+    Examples: rat query "SELECT carrier, count(*) FROM nyc.silver.flights GROUP BY ALL"
+              rat query "FROM gold.route_performance" --format parquet --limit 0 > routes.parquet
+    """
+    from rat_assets.commands import querying
+
+    querying.query(sql, ref=ref, form=form, limit=limit)
+
+
+@rat.command()
+@as_json
+def tables(*, as_json: bool) -> None:
+    """List the published tables.
+
+    With their rows, snapshot, and the metadata.json that other readers want."""
+    from rat_assets.commands import catalog
+
+    catalog.tables(as_json=as_json)
+
+
+@rat.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Rows."
+)
+@as_json
+def runs(run_id: str | None, limit: int, *, as_json: bool) -> None:
+    """List the newest runs, or show one of them.
+
+    RUN is the id of a run, its first letters, or the id of a Dagster run; shown are its phases,
+    tests, files, inputs, log and error.
+
+    \b
+    Examples: rat runs --limit 5
+              rat runs 3f2a
+    """
+    from rat_assets.commands import history
+
+    if run_id is None:
+        history.list_runs(limit, as_json=as_json)
+    else:
+        history.show_run(run_id, as_json=as_json)
+
+
+# Keeping house.
+
+
+@rat.command()
+@as_json
+def settings(*, as_json: bool) -> None:
+    """List every setting, its source and its variable."""
+    from rat_assets.commands import house
+
+    house.settings(as_json=as_json)
+
+
+@rat.command()
+def migrate() -> None:
+    """Create or upgrade the schemas in Postgres.
+
+    Safe to repeat, and to run twice at once."""
+    from rat_assets.commands import house
+
+    house.migrate()
+
+
+@rat.command()
+def dsn() -> None:
+    """Print the URL of the Postgres, started if need be.
+
+    \b
+    Example: psql "$(rat dsn)"
+    """
+    from rat_assets.commands import house
+
+    house.dsn()
+
+
+@rat.command()
+def stop() -> None:
+    """Stop the embedded Postgres; it starts again when it is needed."""
+    from rat_assets.commands import house
+
+    house.stop()
+
+
+@rat.command()
+@as_json
+def reconcile(*, as_json: bool) -> None:
+    """Finish or undo what a crash left open.
+
+    That is runs, branches, claimed files and publications. Each run does so for its own
+    pipeline; repeating it changes nothing.
+    """
+    from rat_assets.commands import house
+
+    house.reconcile(as_json=as_json)
+
+
+# All at once.
+
+
+@rat.command()
+def demo() -> int:
+    """Play a year of New York's flights, files to gold.
+
+    Then a broken file arrives, and the tests stop it. Playing it again changes nothing.
+    """
+    from rat_assets.commands import demo as playing
+
+    return playing.play()
+
+
+@rat.command()
+@click.option(
+    "--port",
+    default=3000,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Or the next free one.",
+)
+def dev(port: int) -> int:
+    """Open the UI; everything is switched on.
+
+    Dagster's web server and daemon, with sensors and schedules. Ctrl-C ends it."""
+    from rat_assets.commands import dev as developing
+
+    return developing.serve(port)

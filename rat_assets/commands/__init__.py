@@ -1,0 +1,1 @@
+"""What the rat command does, a module a concern; what a user types is `rat_assets.cli`."""

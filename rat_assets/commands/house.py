@@ -1,0 +1,76 @@
+"""Keeping house: settings, schemas, the Postgres, and what a crash left open."""
+
+import click
+
+from rat_assets.commands.display import print_json, print_table
+from rat_resources.settings import Settings
+
+
+def settings(*, as_json: bool) -> None:
+    """Print every setting, secrets masked."""
+    listed = Settings.load().listed()
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": each.name,
+                    "value": each.shown,
+                    "source": each.source,
+                    "variable": each.variable,
+                    "help": each.help,
+                }
+                for each in listed
+            ]
+        )
+        return
+    print_table(
+        ("variable", "value", "source", "what it is"),
+        [(each.variable, each.shown, each.source, each.help) for each in listed],
+    )
+
+
+def migrate() -> None:
+    """Bring the schemas to this checkout's revision."""
+    from rat_resources.metadata import Metadata, find_server, migrations
+
+    server = find_server(Settings.load())
+    with Metadata.connect(server) as metadata:
+        before = migrations.current(metadata.engine)
+        migrations.upgrade(metadata.engine)
+    head = migrations.head()
+    said = "already at" if before == head else f"from {before or 'nothing'} to"
+    click.echo(f"schemas {said} {head}")
+
+
+def dsn() -> None:
+    """Print where the Postgres is, for psql."""
+    from rat_resources.metadata import find_server, plain
+
+    click.echo(plain(find_server(Settings.load())))
+
+
+def stop() -> None:
+    """Stop the embedded Postgres, if it is ours and runs."""
+    from rat_resources.metadata import embedded
+
+    settings = Settings.load()
+    if settings.postgres_url is not None:
+        click.echo("RAT_POSTGRES_URL names a Postgres of your own; it stays as it is")
+    elif embedded.stop(settings.home):
+        click.echo("stopped the embedded Postgres")
+    else:
+        click.echo("no embedded Postgres was running")
+
+
+def reconcile(*, as_json: bool) -> None:
+    """Finish or undo what a crash left open, and say what that was."""
+    from rat_assets.commands.opening import open_instance, open_platform
+    from rat_resources import reconciliation
+
+    with open_instance() as instance:
+        done = reconciliation.reconcile(open_platform(), instance)
+    if as_json:
+        print_json(done)
+        return
+    for line in done or ["nothing was left open"]:
+        click.echo(line)

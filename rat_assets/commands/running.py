@@ -1,0 +1,186 @@
+"""Running by hand: the phases as they come, and what became of every table."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TextIO
+
+from rat_assets import journal, runner
+from rat_assets.commands.display import count, duration, plural, print_json
+from rat_assets.commands.opening import open_instance, open_platform
+from rat_assets.journal import Progress
+from rat_assets.runner import RunAsk, RunReport, TableReport
+from rat_resources.names import TableName
+from rat_resources.platform import Platform
+
+FAILED = 1
+MARKS = {
+    "published": "✔",
+    "unchanged": "✔",
+    "failed": "✘",
+    "cancelled": "✘",
+    "skipped": "–",
+}
+
+
+def run(  # noqa: PLR0913 - as many as the command has options
+    selection: tuple[str, ...],
+    *,
+    everything: bool,
+    downstream: bool,
+    upstream: bool,
+    full_refresh: bool,
+    as_json: bool,
+) -> int:
+    """Run a selection; the exit code."""
+    ask = RunAsk(
+        selection=selection,
+        everything=everything,
+        downstream=downstream,
+        upstream=upstream,
+        full_refresh=full_refresh,
+    )
+    whole = open_platform()
+    with terminal() as screen, streaming(screen, quiet=as_json) as stream:
+        report = run_ask(whole, ask)
+        stream.finish(report)
+    if as_json:
+        print_json(as_object(report))
+    return 0 if report.succeeded else FAILED
+
+
+def run_ask(whole: Platform, ask: RunAsk) -> RunReport:
+    """Run what is asked for in this process."""
+    with open_instance() as instance:
+        return runner.run(whole, ask, instance=instance)
+
+
+@contextmanager
+def terminal() -> Iterator[TextIO]:
+    """The terminal, or the pipe, that stays ours while Dagster redirects 1 and 2 to its log."""
+    sys.stdout.flush()
+    with os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace") as screen:
+        yield screen
+
+
+@dataclass
+class Stream:
+    """Prints the phases of a run as they come: a line grows for each pipeline."""
+
+    screen: TextIO
+    quiet: bool = False
+    open_line: TableName | None = None
+    told: list[str] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
+
+    def hear(self, progress: Progress) -> None:
+        """Take a piece of news."""
+        if self.quiet:
+            return
+        with self.lock:
+            if progress.state == "begun":
+                self.begin(progress.table)
+            elif progress.state == "said":
+                self.keep(progress)
+            else:
+                mark = "" if progress.state == "ended" else " ✘"
+                self.write(f"  {progress.phase} {duration(progress.ms)}{mark}")
+
+    def begin(self, table: TableName) -> None:
+        """Begin the line of a pipeline, unless it has one."""
+        if self.open_line == table:
+            return
+        self.end_line()
+        self.open_line = table
+        self.write(str(table))
+
+    def keep(self, progress: Progress) -> None:
+        """Keep what deserves a line of its own until the pipeline's line ends."""
+        if progress.level in ("warning", "error"):
+            self.told.append(f"    {progress.level}: {progress.message}")
+        elif self.open_line is None and progress.message.startswith("waiting"):
+            self.write(f"{progress.table}  {progress.message}\n")
+
+    def end_line(self) -> None:
+        """End the line, and print what was told meanwhile."""
+        if self.open_line is not None:
+            self.write("\n")
+            self.open_line = None
+        for line in self.told:
+            self.write(f"{line}\n")
+        self.told.clear()
+
+    def finish(self, report: RunReport) -> None:
+        """Say what became of every table."""
+        if self.quiet:
+            return
+        self.end_line()
+        self.write("\n")
+        for each in report.tables:
+            self.write(f"{describe(each)}\n")
+
+    def write(self, text: str) -> None:
+        """Write at once."""
+        self.screen.write(text)
+        self.screen.flush()
+
+
+@contextmanager
+def streaming(screen: TextIO, *, quiet: bool = False) -> Iterator[Stream]:
+    """Show what runs in this process say, on *screen*."""
+    stream = Stream(screen, quiet=quiet)
+    journal.listeners.append(stream.hear)
+    try:
+        yield stream
+    finally:
+        journal.listeners.remove(stream.hear)
+
+
+def describe(report: TableReport) -> str:
+    """What became of a table, in a line."""
+    mark = MARKS[report.status]
+    parts = [f"{mark} {report.table}: {report.status}"]
+    if report.rows_total is not None:
+        parts.append(f"{plural(report.rows_total, 'row')}{written(report)}")
+    parts += [
+        f"{plural(number, 'test')} {word}"
+        for number, word in (
+            (report.passed, "passed"),
+            (report.warned, "warned"),
+            (report.failed, "failed"),
+        )
+        if number
+    ]
+    if report.ms is not None:
+        parts.append(duration(report.ms))
+    line = ", ".join(parts)
+    if report.error:
+        run_id = str(report.run_id)[:8]
+        line += f"\n    {report.error.strip()}\n    see `rat runs {run_id}`"
+    elif report.status == "skipped":
+        line += " (something that it reads was not published)"
+    return line
+
+
+def written(report: TableReport) -> str:
+    """How many rows the run wrote."""
+    return f" (+{count(report.rows_written)})" if report.rows_written else ""
+
+
+def as_object(report: RunReport) -> dict[str, object]:
+    """A report as JSON has it."""
+    return {
+        "dagster_run_id": report.dagster_run_id,
+        "succeeded": report.succeeded,
+        "tables": [
+            vars(each)
+            | {
+                "table": str(each.table),
+                "snapshot_id": str(each.snapshot_id) if each.snapshot_id else None,
+            }
+            for each in report.tables
+        ],
+    }

@@ -1,0 +1,63 @@
+"""Landing zones by hand: putting files in, and taking one out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from rat_assets import actions
+from rat_assets.commands.display import print_json, size
+from rat_resources import landing, landing_folder
+from rat_resources.errors import NotFoundError
+from rat_resources.landing import Zone
+from rat_resources.names import nearest
+from rat_assets.commands.opening import open_platform
+from rat_resources.platform import Platform
+
+
+def upload(zone_name: str, files: Sequence[Path], *, as_json: bool) -> None:
+    """Put *files* into a zone under their own names."""
+    whole = open_platform()
+    zone = find_zone(whole, zone_name)
+    folder = whole.settings.store / zone.path
+    uploaded = []
+    for file in files:
+        copied = landing_folder.upload(file, folder=folder)
+        with whole.metadata.transaction() as tx:
+            version = landing.record_upload(tx, zone, uploaded=copied)
+        uploaded.append(version)
+        if not as_json:
+            click.echo(f"{zone}: {version.name}, {size(version.size)}")
+    if as_json:
+        print_json(
+            [
+                {
+                    "zone": str(zone),
+                    "file": each.name,
+                    "size": each.size,
+                    "version": each.version,
+                }
+                for each in uploaded
+            ]
+        )
+
+
+def reject(zone_name: str, file: str) -> None:
+    """Move a file out of its zone."""
+    whole = open_platform()
+    find_zone(whole, zone_name)
+    actions.reject(whole, zone_name, file=file)
+    click.echo(f"{zone_name}: {file} moved to _rejected/")
+
+
+def find_zone(whole: Platform, name: str) -> Zone:
+    """The zone that somebody means; NotFoundError with the nearest there is."""
+    with whole.metadata.transaction() as tx:
+        zones = {str(zone): zone for zone in landing.active_zones(tx)}
+    if name in zones:
+        return zones[name]
+    guess = nearest(name, zones)
+    known = ", ".join(zones) or "none yet: publish a pipeline that reads one"
+    fix = f"did you mean {guess}?" if guess else f"there is {known}"
+    message = f"no landing zone is called {name}"
+    raise NotFoundError(message, fix=fix)
