@@ -157,7 +157,9 @@ def is_unusable(error: DBAPIError, state: str | None) -> bool:
 
 def shown(context: ExceptionContext) -> str:
     """Where the server of an error is, without its password."""
-    return plain(context.engine.url.set(password=None)) if context.engine else "?"
+    if context.engine is None:
+        return "?"
+    return context.engine.url.set(drivername="postgresql").render_as_string()
 
 
 def advice(state: str | None) -> str:
