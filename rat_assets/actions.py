@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 from sqlalchemy import func, select
 
-from rat_resources import landing, releases
+from rat_resources import archive, landing, releases
 from rat_resources.errors import NotFoundError, RatError
 from rat_resources.metadata import audit
 from rat_resources.metadata.pipelines import Release as ReleaseRow
@@ -86,8 +86,10 @@ def reject(whole: Platform, zone_name: str, *, file: str) -> None:
             raise NotFoundError(
                 message, fix="write NAMESPACE/ZONE as published pipelines name it"
             )
-        landing.reject(tx, zone, root=whole.settings.store, name=file)
+        archive.reject(tx, zone, root=whole.settings.store, name=file)
         audit.record(tx, "landing.reject", resource=f"{zone_name}/{file}", user=user())
+    with whole.metadata.transaction() as tx:
+        archive.finish_moves(tx, zone, root=whole.settings.store)
 
 
 def user() -> str:

@@ -12,7 +12,6 @@ from dagster._core.definitions.definitions_load_context import (
     DefinitionsLoadContext,
     DefinitionsLoadType,
 )
-from rat_sensors.wiring import build_sensors
 from sqlalchemy import select
 
 from rat_assets import actions
@@ -25,6 +24,7 @@ from rat_resources.platform import Platform, platform, resources
 from rat_resources.reconciliation import reconcile
 from rat_resources.releases import PublishedPipeline
 from rat_sensors.jobs import pipelines_job
+from rat_sensors.wiring import build_sensors
 
 RELEASE = "rat/release"
 

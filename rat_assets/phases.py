@@ -24,7 +24,7 @@ from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
 from rat_assets.heartbeat import Heartbeat
-from rat_assets.inputs import Inputs, pin
+from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
 from rat_assets.scripts import ScriptContext, run_script
@@ -73,7 +73,6 @@ class Step:
     only_changed: bool = (
         False  # nothing to do where the inputs are those of the last time
     )
-    planned: frozenset[TableName] = frozenset()  # what else this Dagster run will do
 
     @property
     def spec(self) -> PipelineSpec:
@@ -648,12 +647,8 @@ class Attempt:
                 "pipeline_id": str(pipeline_id),
                 "label": "auto",
                 "reason": reason,
-                # This Dagster run comes to it anyway; if it does not, the wish waits again.
-                "dagster_run_id": self.step.dagster_run_id
-                if table in self.step.planned
-                else None,
             }
-            for table, pipeline_id in followers.items()
+            for pipeline_id in followers.values()
         ]
 
     # The end.

@@ -54,7 +54,9 @@ def run_step(
     key = asset_key(pipeline.spec.table)
     with cancelling(context):
         attempt, outcome = run_attempts(
-            step, log=context.log, first=context.retry_number * 100 + 1
+            step,
+            log=context.log,
+            first=context.op_execution_context.retry_number * 100 + 1,
         )
     if outcome is None:
         place = f"on branch {attempt.branch}; main is unchanged at {attempt.base_commit[:12]}"
@@ -79,7 +81,7 @@ def cancelling(context: dg.AssetExecutionContext) -> Iterator[None]:
     try:
         yield
     except (DagsterExecutionInterruptedError, KeyboardInterrupt) as error:
-        run = context.instance.get_run_by_id(context.run_id)
+        run = context.instance.get_run_by_id(context.run.run_id)
         if run is not None and run.status == dg.DagsterRunStatus.STARTED:
             context.instance.report_run_canceling(run)
         raise DagsterExecutionInterruptedError from error
@@ -95,12 +97,11 @@ def make_step(
         platform=platform,
         pipeline=pipeline,
         release=release,
-        dagster_run_id=context.run_id,
+        dagster_run_id=context.run.run_id,
         trigger=trigger_of(tags, pipeline.spec.table),
         full_refresh=tags.get(FULL_REFRESH_TAG) == "true",
         only_changed=tags.get(ONLY_CHANGED_TAG) == "true"
         or trigger_of(tags, pipeline.spec.table) == "auto",
-        planned=planned_tables(context),
     )
 
 
@@ -109,17 +110,6 @@ def trigger_of(tags: Mapping[str, str], table: TableName) -> str:
     labels = json.loads(tags.get(LABELS_TAG, "{}"))
     fallback = "backfill" if "dagster/backfill" in tags else "manual"
     return str(labels.get(str(table)) or tags.get(TRIGGER_TAG) or fallback)
-
-
-def planned_tables(context: dg.AssetExecutionContext) -> frozenset[TableName]:
-    """All tables of this Dagster run."""
-    chosen = context.run.asset_selection
-    keys = (
-        chosen
-        if chosen is not None
-        else context.job_def.asset_layer.executable_asset_keys
-    )
-    return frozenset(TableName(*key.path) for key in keys if len(key.path) == 3)  # noqa: PLR2004 - ns, layer, name
 
 
 def run_attempts(

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from graphlib import TopologicalSorter
 
 from sqlalchemy import exists, select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from rat_resources import releases
@@ -25,7 +26,7 @@ def followers(tx: Session, table: TableName) -> dict[TableName, uuid.UUID]:
         select(Pipeline.id, PipelineVersion.spec)
         .join(PipelineVersion, PipelineVersion.pipeline_id == Pipeline.id)
         .where(PipelineVersion.release_number <= number, ~retired)
-        .distinct(Pipeline.id)
+        .ext(distinct_on(Pipeline.id))
         .order_by(Pipeline.id, PipelineVersion.version_number.desc())
         .subquery()
     )

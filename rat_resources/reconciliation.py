@@ -43,7 +43,6 @@ def reconcile(whole: Platform, instance: dg.DagsterInstance) -> list[str]:
         *drop_branches(whole),
         *remove_staging(whole),
         *end_dagster_runs(instance),
-        *give_back_wishes(whole),
     ]
 
 
@@ -272,14 +271,6 @@ def remove_staging(whole: Platform) -> Iterator[str]:
         if run is None or run.status in FINAL:
             shutil.rmtree(folder, ignore_errors=True)
             yield f"staging of run {folder.name}: removed"
-
-
-def give_back_wishes(whole: Platform) -> Iterator[str]:
-    """Let wishes wait again whose Dagster run ended without fulfilling them."""
-    ended = ("SUCCESS", "FAILURE", "CANCELED")
-    with whole.metadata.transaction() as tx:
-        for line in wishes.give_back_ended(tx, ended=ended):
-            yield line
 
 
 def settle_pipeline(whole: Platform, pipeline_id: uuid.UUID) -> None:

@@ -127,15 +127,12 @@ def record_results(
     """Write what every test said in a run; the same result twice is one row."""
     if not results:
         return
-    tests = dict(
-        tx.execute(
-            select(QualityTest.name, QualityTest.id).where(
-                QualityTest.pipeline_id == pipeline_id
-            )
+    named = tx.execute(
+        select(QualityTest.name, QualityTest.id).where(
+            QualityTest.pipeline_id == pipeline_id
         )
-        .tuples()
-        .all()
     )
+    tests = {name: test_id for name, test_id in named}
     rows = [
         {"test_id": tests[each["name"]], "run_id": run_id}
         | {key: value for key, value in each.items() if key != "name"}

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import dagster as dg
+from dagster._core.definitions.target import ExecutableDefinition
 
 PIPELINES = "pipelines"
 
 
-def pipelines_job(keys: Sequence[dg.AssetKey]) -> dg.UnresolvedAssetJobDefinition:
+def pipelines_job(keys: Sequence[dg.AssetKey]) -> ExecutableDefinition:
     """The job of all pipelines, of which every run takes the part that it needs."""
     return dg.define_asset_job(
         PIPELINES,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.target import ExecutableDefinition
 
 from rat_sensors.landing import landing_zones
 from rat_sensors.reconcile import build_reconcile_sensor
@@ -12,7 +13,7 @@ from rat_sensors.wishes import build_wishes_sensor
 
 
 def build_sensors(
-    job: dg.UnresolvedAssetJobDefinition,
+    job: ExecutableDefinition,
     *,
     reconcile: Callable[[dg.SensorEvaluationContext], Any],
 ) -> Sequence[dg.SensorDefinition]:

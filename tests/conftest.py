@@ -17,7 +17,9 @@ from sqlalchemy import URL, text
 
 from rat_resources.instance import RatStorage
 from rat_resources.metadata import Metadata, embedded, migrations
+from rat_resources.platform import opened, platform
 from rat_resources.settings import VARIABLES, Settings
+from tests.factories import Shop
 
 PROJECT = Path(__file__).resolve().parents[1]
 TEMPLATE = "rat_template"
@@ -128,3 +130,15 @@ def instance(settings: Settings) -> Iterator[DagsterInstance]:
     """The Dagster instance that dagster.yaml describes, on this test's own database."""
     with DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         yield instance
+
+
+@pytest.fixture
+def shop(
+    settings: Settings, instance: DagsterInstance, tmp_path: Path
+) -> Iterator[Shop]:
+    """A RAT of this test's own, with what it takes to publish, land and run."""
+    del settings  # it set the environment that the platform reads
+    whole = platform()
+    yield Shop(whole, instance, tmp_path / "project")
+    whole.metadata.dispose()
+    opened.cache_clear()

@@ -26,7 +26,8 @@ ORDERS = {
 -- @description: Orders as they arrive
 -- @owner: team:shop
 -- @merge_strategy: append_only
-SELECT * FROM read_csv('{{ landing_zone('orders', new=true) }}/*.csv', header = true)
+SELECT *, '{{ run_started_at }}'::TIMESTAMPTZ AS loaded_at
+FROM read_csv('{{ landing_zone('orders', new=true) }}/*.csv', header = true)
 """,
     "shop/pipelines/bronze/orders/config.yaml": """
 triggers:
@@ -42,7 +43,10 @@ SELECT * FROM {{ this }} WHERE amount <= 0
     "shop/pipelines/silver/orders/pipeline.sql": """
 -- @merge_strategy: incremental
 -- @unique_key: id
-SELECT id, customer, amount::DECIMAL(12, 2) AS amount FROM {{ ref('bronze.orders') }}
+-- @watermark_column: loaded_at
+SELECT id, customer, amount::DECIMAL(12, 2) AS amount, loaded_at
+FROM {{ ref('bronze.orders') }}
+{% if watermark_value %}WHERE loaded_at > '{{ watermark_value }}'{% endif %}
 """,
     "shop/pipelines/silver/orders/tests/quality/customer_is_known.sql": """
 -- @severity: warn
