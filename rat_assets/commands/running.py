@@ -82,20 +82,20 @@ class Stream:
             return
         with self.lock:
             if progress.state == "begun":
-                self.begin(progress.table)
+                self.begin(progress)
             elif progress.state == "said":
                 self.keep(progress)
             else:
                 mark = "" if progress.state == "ended" else " ✘"
                 self.write(f"  {progress.phase} {duration(progress.ms)}{mark}")
 
-    def begin(self, table: TableName) -> None:
-        """Begin the line of a pipeline, unless it has one."""
-        if self.open_line == table:
+    def begin(self, progress: Progress) -> None:
+        """Begin the line of a pipeline, or of one more attempt at it."""
+        if progress.phase != journal.PHASES[0] and self.open_line == progress.table:
             return
         self.end_line()
-        self.open_line = table
-        self.write(str(table))
+        self.open_line = progress.table
+        self.write(str(progress.table))
 
     def keep(self, progress: Progress) -> None:
         """Keep what deserves a line of its own until the pipeline's line ends."""

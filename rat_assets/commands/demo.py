@@ -1,0 +1,188 @@
+"""The demo as a play: files land, gold comes out, and a broken file is stopped.
+
+The files are `rat_assets.demo`'s. Playing it again finds nothing new, and says so.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TextIO
+
+from rat_assets import actions, demo
+from rat_assets.commands import running
+from rat_assets.commands.display import count, duration, plural, table_lines
+from rat_assets.commands.opening import open_platform
+from rat_assets.demo import BATCHES, LandingFile
+from rat_assets.runner import RunAsk, RunReport, TableReport
+from rat_resources import code_server
+from rat_resources.lake.refs import MAIN
+from rat_resources.names import TableName
+from rat_resources.platform import Platform
+
+NAMESPACE = "nyc"
+STOPPED = TableName(NAMESPACE, "bronze", "flights")
+MONTHS = ("", *"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())
+SECOND = 1000  # milliseconds
+NEXT = """\
+What to do next:
+  rat query "FROM nyc.gold.route_performance ORDER BY flights DESC LIMIT 5"
+  rat runs                    what happened; `rat runs RUN` shows one in full
+  rat tables                  where the tables are, for Spark, Trino or DuckDB
+  rat dev                     the UI; then drop a file into
+                              {landing}
+"""
+
+
+@dataclass
+class Play:
+    """One performance, and whether everything went as it should."""
+
+    whole: Platform
+    screen: TextIO
+    went_well: bool = True
+    spent: dict[TableName, int] = field(default_factory=lambda: defaultdict(int))
+    newest: dict[TableName, TableReport] = field(default_factory=dict)
+
+    @property
+    def landing(self) -> Path:
+        """The folder of the demo's landing zones."""
+        return self.whole.settings.store / NAMESPACE / "landing"
+
+    @contextmanager
+    def scene(self, title: str) -> Iterator[None]:
+        """One part of the play, with its title and its time."""
+        self.say(f"── {title}")
+        started = perf_counter()
+        yield
+        self.say(f"   {duration(round((perf_counter() - started) * 1000))}\n")
+
+    def say(self, text: str) -> None:
+        """Print a line at once."""
+        self.screen.write(f"{text}\n")
+        self.screen.flush()
+
+    def expect(self, *, claim: bool, otherwise: str) -> None:
+        """Note, and say, when something did not go as it should."""
+        if not claim:
+            self.went_well = False
+            self.say(f"✘ this should not be: {otherwise}")
+
+    # The scenes.
+
+    def publish(self) -> None:
+        """Make the example current."""
+        with self.scene("publish examples/nyc_flights"):
+            release = actions.publish(
+                self.whole, demo.example_folder(), message="the demo"
+            )
+            changed = len(release.created) + len(release.changed)
+            self.say(
+                f"release {release.number}: {plural(changed, 'pipeline')} changed, "
+                f"{plural(len(release.unchanged), 'pipeline')} unchanged"
+            )
+            if release.is_new:
+                code_server.reload(self.whole.settings)
+
+    def run_batch(self, months: Sequence[int]) -> None:
+        """Land some months and bring them to gold."""
+        first, last = MONTHS[months[0]], MONTHS[months[-1]]
+        span = first if first == last else f"{first}-{last}"
+        with self.scene(f"land {span} 2013, run bronze → silver → gold"):
+            self.land(
+                [
+                    *demo.reference_files(),
+                    *(file for month in months for file in demo.month_files(month)),
+                ]
+            )
+            report = self.run(RunAsk((NAMESPACE,), only_changed=True))
+            self.expect(
+                claim=report.succeeded,
+                otherwise="not every table was published; see `rat runs`",
+            )
+
+    def stop_broken_file(self) -> None:
+        """Land a broken file, and see that nobody ever reads it."""
+        broken = demo.broken_file()
+        refs = self.whole.lake.refs
+        with self.scene(f"land a broken file, {broken.name}: the tests must stop it"):
+            before = refs.head(MAIN)
+            self.land([broken])
+            report = self.run(RunAsk((str(STOPPED),)), expected="failed")
+            after = refs.head(MAIN)
+            self.expect(
+                claim=[each.status for each in report.tables] == ["failed"],
+                otherwise="the broken file was not stopped",
+            )
+            self.expect(claim=before == after, otherwise="main has moved")
+            self.say(f"main before: {before[:12]}, main after: {after[:12]}")
+            zone = f"{NAMESPACE}/{broken.zone}"
+            actions.reject(self.whole, zone, file=broken.name)
+            self.say(f"rat reject {zone} {broken.name}: the zone is clean again")
+
+    def end(self) -> None:
+        """Show what stands on main, and what to do next."""
+        rows = [
+            (
+                str(each.table),
+                count(each.rows_total),
+                f"{each.passed}/{each.warned}/{each.failed}",
+                f"{self.spent[each.table] / SECOND:.1f}",
+                str(each.snapshot_id or "(a view)"),
+            )
+            for each in self.newest.values()
+        ]
+        columns = ("table", "rows", "tests passed/warned/failed", "seconds", "snapshot")
+        for line in table_lines(columns, rows):
+            self.say(line)
+        self.say("")
+        self.say(NEXT.format(landing=self.landing / "flights"))
+
+    # What they are made of.
+
+    def land(self, files: Sequence[LandingFile]) -> None:
+        """Drop files into their zones, those that are not there already."""
+        landed = demo.land(files, folder=self.landing)
+        there = len(files) - len(landed)
+        known = f", {there} were there already" if there else ""
+        self.say(f"{plural(len(landed), 'file')} dropped{known}")
+
+    def run(self, ask: RunAsk, *, expected: str = "") -> RunReport:
+        """Run something before everybody's eyes."""
+        with running.streaming(self.screen) as stream:
+            report = running.run_ask(self.whole, ask)
+            stream.end_line()
+        for each in report.tables:
+            self.spent[each.table] += each.ms or 0
+            if not expected:
+                self.newest[each.table] = each
+            if each.status not in ("published", "unchanged", expected):
+                self.say(running.describe(each))
+        told = [
+            plural(sum(each.status == status for each in report.tables), "table")
+            + f" {status}"
+            for status in ("published", "unchanged", "failed", "skipped", "cancelled")
+            if any(each.status == status for each in report.tables)
+        ]
+        self.say(", ".join(told))
+        return report
+
+
+def play() -> int:
+    """Play the demo; 0 when everything went as it should."""
+    whole = open_platform()
+    started = perf_counter()
+    with running.terminal() as screen:
+        performance = Play(whole, screen)
+        performance.publish()
+        for months in BATCHES:
+            performance.run_batch(months)
+        performance.stop_broken_file()
+        performance.end()
+        took = duration(round((perf_counter() - started) * 1000))
+        performance.say(f"{took} in all; state is in {whole.settings.home}")
+    sys.stdout.flush()
+    return 0 if performance.went_well else 1
