@@ -5,7 +5,7 @@ unix socket in a private folder and on nothing else. A server of the user's own 
 
     RAT_HOME/postgres/id          a new one makes a new database: state goes with its folder
     FOLDER/data                   the database cluster; it is there only if it is whole
-    FOLDER/socket                 the socket, where its path is short enough
+    FOLDER/socket                 the socket, where its path is short and plain enough
     FOLDER/{start,alive}.lock     held by who is starting the server, and by the server itself
     FOLDER/server.log             what the server says
 
@@ -18,6 +18,7 @@ import importlib.metadata
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -26,7 +27,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -45,6 +46,7 @@ ROOT_FOLDER = Path("/var/lib/rat")
 
 # macOS allows 103 bytes, Linux 107.
 LONGEST_SOCKET_PATH = 103
+PLAIN_PATH = re.compile(r"[\w./ -]+")
 PATIENCE = 60.0  # seconds; a recovery after a crash may take this long
 LOG_LIMIT = 10_000_000  # bytes
 
@@ -85,7 +87,7 @@ class Place:
         digest = sha256(identity.encode(errors="surrogateescape")).hexdigest()[:12]
         folder = ROOT_FOLDER / digest if is_root() else home / "postgres"
         sockets = folder / "socket"
-        if len(os.fsencode(socket_file(sockets))) > LONGEST_SOCKET_PATH:
+        if not can_hold_socket(sockets):
             sockets = Path(f"/tmp/rat-{os.geteuid()}-{digest}")  # noqa: S108 - private_folder() makes it safe
         return cls(home, folder, sockets)
 
@@ -165,6 +167,8 @@ def stop(home: Path) -> bool:
             if not is_held(place.folder / "alive.lock"):
                 return False
             terminate(place)
+            with suppress(OSError):  # it may hold something of somebody's own
+                place.sockets.rmdir()
     return True
 
 
@@ -368,6 +372,14 @@ def own(path: Path, account: pwd.struct_passwd | None) -> None:
     """Give a folder to the account that serves root."""
     if account is not None:
         os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
+
+
+def can_hold_socket(folder: Path) -> bool:
+    """Whether every client can name a socket in *folder*: libpq splits hosts at commas."""
+    length = len(os.fsencode(socket_file(folder)))
+    return (
+        length <= LONGEST_SOCKET_PATH and PLAIN_PATH.fullmatch(str(folder)) is not None
+    )
 
 
 def first_number(path: Path) -> int | None:
