@@ -7,7 +7,6 @@ not wait for Dagster. Exit codes: 0 done, 1 failed, 2 a wrong call, 130 stopped 
 import os
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,24 +45,15 @@ class Commands(click.Group):
             raise click.UsageError(message, ctx)
         return super().resolve_command(ctx, args)
 
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        **extra: Any,  # noqa: ANN401 - click's own
-    ) -> NoReturn:
+    def main(self, *args: Any, **extra: Any) -> NoReturn:  # noqa: ANN401 - click's own
         """Run a command and exit with its code."""
         extra["standalone_mode"] = False
-        sys.exit(self.exit_code(args, prog_name=prog_name, **extra))
+        sys.exit(self.exit_code(*args, **extra))
 
-    def exit_code(
-        self,
-        args: Sequence[str] | None,
-        **extra: Any,  # noqa: ANN401 - click's own
-    ) -> int:
+    def exit_code(self, *args: Any, **extra: Any) -> int:  # noqa: ANN401 - click's own
         """Run a command; its exit code, with everything said."""
         try:
-            code = super().main(args, **extra)
+            code = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
             error.show()
@@ -282,7 +272,8 @@ def query(sql: str, ref: str, form: str, limit: int) -> None:
 def tables(*, as_json: bool) -> None:
     """List the published tables.
 
-    With their rows, snapshot, and the metadata.json that other readers want."""
+    With their rows, snapshot, and the metadata.json that other readers want.
+    """
     from rat_assets.commands import catalog
 
     catalog.tables(as_json=as_json)
@@ -328,7 +319,8 @@ def settings(*, as_json: bool) -> None:
 def migrate() -> None:
     """Create or upgrade the schemas in Postgres.
 
-    Safe to repeat, and to run twice at once."""
+    Safe to repeat, and to run twice at once.
+    """
     from rat_assets.commands import house
 
     house.migrate()
@@ -392,7 +384,8 @@ def demo() -> int:
 def dev(port: int) -> int:
     """Open the UI; everything is switched on.
 
-    Dagster's web server and daemon, with sensors and schedules. Ctrl-C ends it."""
+    Dagster's web server and daemon, with sensors and schedules. Ctrl-C ends it.
+    """
     from rat_assets.commands import dev as developing
 
     return developing.serve(port)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import duckdb
 import sqlglot
 from duckdb import DuckDBPyConnection, StatementType
 from sqlglot.errors import TokenError
-from sqlglot.tokens import Token, TokenType
+from sqlglot.tokenizer_core import Token, TokenType
 
 from rat_resources.errors import NotFoundError, QueryError
 from rat_resources.lake.sql import literal, quote
@@ -160,7 +161,7 @@ class Spellings:
         ends = {token.end for token in tokens}
         after_dot = {
             later.start
-            for token, later in zip(tokens, tokens[1:], strict=False)
+            for token, later in pairwise(tokens)
             if token.token_type == TokenType.DOT
         }
         pieces, tables, done = [], set(), 0

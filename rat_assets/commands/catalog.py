@@ -6,10 +6,10 @@ from datetime import datetime
 import click
 
 from rat_assets.commands.display import count, moment, print_json, print_table, size
+from rat_assets.commands.opening import open_platform
 from rat_resources.lake.reading import row_count
 from rat_resources.metadata.catalog import IcebergTable
 from rat_resources.names import TableName
-from rat_assets.commands.opening import open_platform
 from rat_resources.platform import Platform
 
 

@@ -4,6 +4,7 @@ The files are `rat_assets.demo`'s. Playing it again finds nothing new, and says 
 """
 
 import sys
+from calendar import month_abbr
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,6 @@ from rat_resources.platform import Platform
 
 NAMESPACE = "nyc"
 STOPPED = TableName(NAMESPACE, "bronze", "flights")
-MONTHS = ("", *"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split())
 SECOND = 1000  # milliseconds
 NEXT = """\
 What to do next:
@@ -89,7 +89,7 @@ class Play:
 
     def run_batch(self, months: Sequence[int]) -> None:
         """Land some months and bring them to gold."""
-        first, last = MONTHS[months[0]], MONTHS[months[-1]]
+        first, last = month_abbr[months[0]], month_abbr[months[-1]]
         span = first if first == last else f"{first}-{last}"
         with self.scene(f"land {span} 2013, run bronze → silver → gold"):
             self.land(

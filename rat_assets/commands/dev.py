@@ -115,8 +115,10 @@ def serve_until_stopped(
     begin = partial(start, settings=settings, folder=folder, children=children)
     code = begin(
         "code server",
-        ["dagster", "code-server", "start", "--socket", str(code_socket)]
-        + ["-m", "rat_assets.definitions", "--location-name", "rat"],
+        [
+            *("dagster", "code-server", "start", "--socket", str(code_socket)),
+            *("-m", "rat_assets.definitions", "--location-name", "rat"),
+        ],
     )
     click.echo("starting Dagster …")
     wait_for(lambda: is_serving_code(code_socket), what=[code])

@@ -17,12 +17,12 @@ from rat_assets.commands.display import (
     print_table,
     size,
 )
+from rat_assets.commands.opening import open_platform
 from rat_resources.errors import NotFoundError
 from rat_resources.metadata.landing import LandingFile, RunFile
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Run, RunInput
-from rat_assets.commands.opening import open_platform
 
 SHORTEST_ID = 8
 NEWEST_LINES = 50

@@ -6,8 +6,8 @@ import click
 
 from rat_assets import actions
 from rat_assets.commands.display import plural, print_json
-from rat_resources import code_server
 from rat_assets.commands.opening import open_platform
+from rat_resources import code_server
 from rat_resources.releases import Release
 
 

@@ -22,11 +22,11 @@ MARKS = {
     "unchanged": "✔",
     "failed": "✘",
     "cancelled": "✘",
-    "skipped": "–",
+    "skipped": "·",
 }
 
 
-def run(  # noqa: PLR0913 - as many as the command has options
+def run(
     selection: tuple[str, ...],
     *,
     everything: bool,

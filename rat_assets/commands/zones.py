@@ -7,11 +7,11 @@ import click
 
 from rat_assets import actions
 from rat_assets.commands.display import print_json, size
+from rat_assets.commands.opening import open_platform
 from rat_resources import landing, landing_folder
 from rat_resources.errors import NotFoundError
 from rat_resources.landing import Zone
 from rat_resources.names import nearest
-from rat_assets.commands.opening import open_platform
 from rat_resources.platform import Platform
 
 

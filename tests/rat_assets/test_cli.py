@@ -108,6 +108,8 @@ class Failing:
         self.monkeypatch = monkeypatch
 
     def __call__(self, error: BaseException) -> Result:
+        """What a command that raises *error* comes to."""
+
         @click.command()
         def fail() -> None:
             raise error

@@ -58,6 +58,7 @@ class Asking:
         self.registered: set[TableName] = set()
 
     def __call__(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of the answer."""
         with answering(
             self.connection,
             sql,
