@@ -1,1 +1,1 @@
-
+"""When it happens: jobs, schedules and sensors, which know assets by key and import none."""

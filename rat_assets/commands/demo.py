@@ -25,7 +25,8 @@ from rat_resources.names import TableName
 from rat_resources.platform import Platform
 
 NAMESPACE = "nyc"
-STOPPED = TableName(NAMESPACE, "bronze", "flights")
+FLIGHTS = TableName(NAMESPACE, "bronze", "flights")
+ALL_FLIGHTS = 336_776
 SECOND = 1000  # milliseconds
 NEXT = """\
 What to do next:
@@ -111,7 +112,7 @@ class Play:
         with self.scene(f"land a broken file, {broken.name}: the tests must stop it"):
             before = refs.head(MAIN)
             self.land([broken])
-            report = self.run(RunAsk((str(STOPPED),)), expected="failed")
+            report = self.run(RunAsk((str(FLIGHTS),)), expected="failed")
             after = refs.head(MAIN)
             self.expect(
                 claim=[each.status for each in report.tables] == ["failed"],
@@ -125,13 +126,17 @@ class Play:
 
     def end(self) -> None:
         """Show what stands on main, and what to do next."""
+        self.expect(
+            claim=self.newest[FLIGHTS].rows_total == ALL_FLIGHTS,
+            otherwise=f"{FLIGHTS} has not the {ALL_FLIGHTS:,} flights of the year",
+        )
         rows = [
             (
                 str(each.table),
-                count(each.rows_total),
+                count(each.rows_total) if each.snapshot_id else "(a view)",
                 f"{each.passed}/{each.warned}/{each.failed}",
                 f"{self.spent[each.table] / SECOND:.1f}",
-                str(each.snapshot_id or "(a view)"),
+                str(each.snapshot_id or ""),
             )
             for each in self.newest.values()
         ]

@@ -86,8 +86,9 @@ class Stream:
             elif progress.state == "said":
                 self.keep(progress)
             else:
-                mark = "" if progress.state == "ended" else " ✘"
-                self.write(f"  {progress.phase} {duration(progress.ms)}{mark}")
+                self.write(
+                    f"  {progress.phase} {duration(progress.ms)}{mark(progress)}"
+                )
 
     def begin(self, progress: Progress) -> None:
         """Begin the line of a pipeline, or of one more attempt at it."""
@@ -100,7 +101,8 @@ class Stream:
     def keep(self, progress: Progress) -> None:
         """Keep what deserves a line of its own until the pipeline's line ends."""
         if progress.level in ("warning", "error"):
-            self.told.append(f"    {progress.level}: {progress.message}")
+            first, *_ = progress.message.splitlines()
+            self.told.append(f"    {progress.level}: {first}")
         elif self.open_line is None and progress.message.startswith("waiting"):
             self.write(f"{progress.table}  {progress.message}\n")
 
@@ -139,10 +141,16 @@ def streaming(screen: TextIO, *, quiet: bool = False) -> Iterator[Stream]:
         journal.listeners.remove(stream.hear)
 
 
+def mark(progress: Progress) -> str:
+    """How the line of a pipeline goes on after a phase."""
+    if progress.state == "failed":
+        return "  ✘"
+    return "  ✔" if progress.phase == journal.PHASES[-1] else ""
+
+
 def describe(report: TableReport) -> str:
     """What became of a table, in a line."""
-    mark = MARKS[report.status]
-    parts = [f"{mark} {report.table}: {report.status}"]
+    parts = [f"{MARKS[report.status]} {report.table}: {report.status}"]
     if report.rows_total is not None:
         parts.append(f"{plural(report.rows_total, 'row')}{written(report)}")
     parts += [
