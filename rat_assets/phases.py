@@ -338,15 +338,16 @@ class Attempt:
         news = [zone for zone in self.spec.zones if zone.new]
         if news and not self.files:
             return True
-        if not self.step.only_changed or not (self.spec.refs or news):
-            return False
-        return self.has_same_inputs()
+        reads_anything = bool(self.spec.refs or self.spec.zones)
+        return self.step.only_changed and reads_anything and self.has_same_inputs()
 
     def has_same_inputs(self) -> bool:
-        """Whether the last publication read the very same snapshots by the same code."""
+        """Whether the last publication read the very same snapshots and files by the same code."""
         with self.platform.metadata.transaction() as tx:
             last = publications.last_inputs(tx, self.step.pipeline)
-        return last == {each.table: each.snapshot_id for each in self.inputs.pins}
+        tables = {each.table: each.snapshot_id for each in self.inputs.pins}
+        files = {file.id for file in self.files}
+        return last == publications.LastInputs(tables, frozenset(files))
 
     def stage_files(self, profile: Profile) -> None:
         """Copy the pinned files to where only this run reads them."""
@@ -440,6 +441,7 @@ class Attempt:
             message=f"{self.name}: {self.config.merge_strategy}",
             properties={"rat.run_id": str(self.run_id)},
         )
+        existed = self.table is not None
         with self.author_lines():
             self.written = strategies.apply(
                 self.connection,
@@ -456,7 +458,7 @@ class Attempt:
         )
         self.table = catalog.load_table(self.name.key)
         self.unchanged = not self.written.changed
-        for change in self.written.schema_changes:
+        for change in self.written.schema_changes if existed else ():
             self.journal.say(f"schema: {change}", level="warning")
         self.journal.say(
             f"{self.written.rows_written:,} rows written, {self.written.rows_total:,} in the table"

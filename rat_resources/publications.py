@@ -21,6 +21,7 @@ from rat_resources.lake.refs import MAIN, Refs
 from rat_resources.leases import Hold
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.catalog import IcebergColumn, IcebergTable
+from rat_resources.metadata.landing import RunFile
 from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.metadata.runs import (
     Publication,
@@ -213,9 +214,15 @@ def undo(tx: Session, run_id: uuid.UUID) -> None:
     )
 
 
-def last_inputs(
-    tx: Session, pipeline: PublishedPipeline
-) -> dict[TableName, int | None] | None:
+@dataclass(frozen=True)
+class LastInputs:
+    """What the last publication of a pipeline read."""
+
+    tables: Mapping[TableName, int | None]
+    files: frozenset[uuid.UUID]
+
+
+def last_inputs(tx: Session, pipeline: PublishedPipeline) -> LastInputs | None:
     """What the last publication of a pipeline read; None when there is none by the same code."""
     last = tx.execute(
         select(Run.id, PipelineVersion.code_version)
@@ -227,10 +234,14 @@ def last_inputs(
     if last is None or last.code_version != pipeline.spec.code_version:
         return None
     pins = tx.scalars(select(RunInput).where(RunInput.run_id == last.id))
-    return {
-        TableName(each.namespace, each.layer, each.name): each.snapshot_id
-        for each in pins
-    }
+    files = tx.scalars(select(RunFile.file_id).where(RunFile.run_id == last.id))
+    return LastInputs(
+        {
+            TableName(each.namespace, each.layer, each.name): each.snapshot_id
+            for each in pins
+        },
+        frozenset(files),
+    )
 
 
 def view_version(spec: PipelineSpec, pins: Sequence[Pin]) -> str:

@@ -6,6 +6,7 @@ Dagster's instance lives in the same database.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import select
 
 from rat_assets import actions, runner
 from rat_assets.runner import RunAsk, RunReport
+from rat_resources import landing, runs
 from rat_resources.lake import register
 from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.runs import Run
@@ -83,6 +85,17 @@ class Shop:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         return path
+
+    def notice(self) -> None:
+        """Look at every landing zone, as the landing sensor does."""
+        with self.whole.metadata.transaction() as tx:
+            for zone in landing.active_zones(tx):
+                landing.look(
+                    tx,
+                    zone,
+                    root=self.whole.store.root,
+                    now=runs.database_time(tx) + timedelta(minutes=1),
+                )
 
     def run(self, *words: str, **asked: Any) -> RunReport:  # noqa: ANN401 - the fields of RunAsk
         """Run a selection, all pipelines without one."""

@@ -146,6 +146,7 @@ def test_a_file_that_made_its_run_fail_does_not_block_the_zone(shop: Shop) -> No
     shop.land("broken.csv", BROKEN)
     shop.run()
     shop.land("february.csv", FEBRUARY)
+    shop.notice()
 
     report = shop.run(trigger="trigger:lz_upload:shop/orders")
 
