@@ -380,8 +380,8 @@ def test_a_file_that_a_run_reads_cannot_be_rejected(
         ("price,id\n1,2\n", None),
         ("id\n1\n", "column price is missing"),
         ("id,price,x\n1,2,3\n", "column x is not expected"),
-        ("id,price\na,2\n", "column id is VARCHAR, expected BIGINT"),
-        ("id,price\n1.5,2\n", "column id is DOUBLE, expected BIGINT"),
+        ("id,price\na,2\n", "column id is VARCHAR (a), expected BIGINT"),
+        ("id,price\n1.5,2\n", "column id is DOUBLE (1.5), expected BIGINT"),
     ],
 )
 def test_a_csv_file_fits_the_expected_columns_or_says_why_not(
@@ -421,5 +421,5 @@ def test_parquet_and_json_are_checked_by_their_types(tmp_path: Path) -> None:
         None,
         None,
         "a.parquet: column id is INTEGER, expected VARCHAR",
-        "a.json: column n is VARCHAR, expected DATE",
+        "a.json: column n is VARCHAR (x), expected DATE",
     ]
