@@ -121,7 +121,7 @@ def offender(column: str, wanted: str) -> str:
     unfit = f"{cast} IS NULL"
     if wanted.endswith("INT") or wanted == "INTEGER":
         # DuckDB would round.
-        unfit += f" OR TRY_CAST({quoted} AS DECIMAL(38, 9)) IS DISTINCT FROM {cast}"
+        unfit += f" OR (contains({quoted}::VARCHAR, '.') AND TRY_CAST({quoted} AS DOUBLE) <> {cast})"
     return f"any_value({quoted}) FILTER ({quoted} IS NOT NULL AND ({unfit}))"
 
 
