@@ -61,7 +61,7 @@ class Commands(click.Group):
         except (click.Abort, KeyboardInterrupt):
             click.echo("rat: stopped", err=True)
             return STOPPED
-        except BrokenPipeError:
+        except (BrokenPipeError, SystemExit):  # click leaves so when nobody reads on
             forget_output()
             return UNREAD
         except Exception as error:  # noqa: BLE001 - nobody shall see a traceback unasked

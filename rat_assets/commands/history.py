@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
-from sqlalchemy import String, cast, select
+from sqlalchemy import Select, String, cast, select
 from sqlalchemy.orm import Session
 
 from rat_assets.commands.display import (
@@ -67,7 +67,7 @@ def newest(tx: Session, limit: int) -> Sequence[tuple[Run, Pipeline]]:
         .order_by(Run.created_at.desc())
         .limit(limit)
     )
-    return tx.execute(query).tuples().all()
+    return pairs(tx, query)
 
 
 def show_run(typed: str, *, as_json: bool) -> None:
@@ -92,9 +92,9 @@ def find(tx: Session, typed: str) -> Sequence[tuple[Run, Pipeline]]:
         raise NotFoundError(message, fix="see `rat runs`")
     inside = joined.where(Run.dagster_run_id.startswith(starts, autoescape=True))
     matching = joined.where(cast(Run.id, String).startswith(starts, autoescape=True))
-    found = tx.execute(matching.limit(MOST_MATCHES)).tuples().all()
+    found = pairs(tx, matching.limit(MOST_MATCHES))
     if not found:
-        found = tx.execute(inside.order_by(Run.created_at)).tuples().all()
+        found = pairs(tx, inside.order_by(Run.created_at))
         if len({run.dagster_run_id for run, _ in found}) == 1:
             return found
     if not found:
@@ -105,6 +105,13 @@ def find(tx: Session, typed: str) -> Sequence[tuple[Run, Pipeline]]:
         message = f"{typed} is the start of more than one run's id"
         raise NotFoundError(message, fix=f"write more of it: {ids}")
     return found
+
+
+def pairs(
+    tx: Session, query: Select[tuple[Run, Pipeline]]
+) -> list[tuple[Run, Pipeline]]:
+    """The runs that *query* finds, each with its pipeline."""
+    return [(run, pipeline) for run, pipeline in tx.execute(query)]
 
 
 def summary(run: Run, pipeline: Pipeline) -> Facts:
