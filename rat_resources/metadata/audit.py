@@ -11,7 +11,9 @@ class Plugin(RatBase):
 
     __tablename__ = "plugins"
     __table_args__ = (
-        CheckConstraint("status IN ('healthy', 'degraded', 'down', 'unknown')", name="status"),
+        CheckConstraint(
+            "status IN ('healthy', 'degraded', 'down', 'unknown')", name="status"
+        ),
     )
 
     name: Mapped[str] = mapped_column(String(63), primary_key=True)
@@ -38,6 +40,8 @@ class AuditLog(RatBase):
     created_at: Mapped[now]
 
 
-def record(tx: Session, action: str, *, resource: str, user: str, detail: str = "") -> None:
+def record(
+    tx: Session, action: str, *, resource: str, user: str, detail: str = ""
+) -> None:
     """Write down that *user* did *action* to *resource*."""
     tx.add(AuditLog(user_id=user, action=action, resource=resource, detail=detail))

@@ -8,7 +8,14 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rat_resources.metadata.base import Json, RatBase, now, uuid_pk
@@ -81,19 +88,29 @@ class Wish(RatBase):
 
     __tablename__ = "wishes"
     __table_args__ = (
-        CheckConstraint("state IN ('waiting', 'requested', 'taken', 'done')", name="state"),
+        CheckConstraint(
+            "state IN ('waiting', 'requested', 'taken', 'done')", name="state"
+        ),
         UniqueConstraint("pipeline_id", "reason"),
         Index("ix_wishes_due", "due_at", postgresql_where=text("state = 'waiting'")),
-        Index("ix_wishes_open", "pipeline_id", postgresql_where=text("state <> 'done'")),
-        Index("ix_wishes_asked", "run_key", postgresql_where=text("state = 'requested'")),
-        Index("ix_wishes_run", "dagster_run_id", postgresql_where=text("state <> 'done'")),
+        Index(
+            "ix_wishes_open", "pipeline_id", postgresql_where=text("state <> 'done'")
+        ),
+        Index(
+            "ix_wishes_asked", "run_key", postgresql_where=text("state = 'requested'")
+        ),
+        Index(
+            "ix_wishes_run", "dagster_run_id", postgresql_where=text("state <> 'done'")
+        ),
     )
 
     id: Mapped[uuid_pk]
     pipeline_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("rat.pipelines.id", ondelete="CASCADE")
     )
-    label: Mapped[str] = mapped_column(String(1024))  # the run's trigger: auto, schedule:…, …
+    label: Mapped[str] = mapped_column(
+        String(1024)
+    )  # the run's trigger: auto, schedule:…, …
     reason: Mapped[str]  # why, exactly: the same event wishes once
     state: Mapped[str] = mapped_column(String(10), server_default="waiting")
     due_at: Mapped[now]

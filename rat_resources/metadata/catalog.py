@@ -45,7 +45,11 @@ class IcebergColumn(RatBase):
     __table_args__ = (
         ForeignKeyConstraint(
             ["namespace", "layer", "table_name"],
-            ["rat.iceberg_tables.namespace", "rat.iceberg_tables.layer", "rat.iceberg_tables.name"],
+            [
+                "rat.iceberg_tables.namespace",
+                "rat.iceberg_tables.layer",
+                "rat.iceberg_tables.name",
+            ],
             ondelete="CASCADE",
         ),
     )

@@ -8,7 +8,14 @@ import uuid
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rat_resources.metadata.base import Json, RatBase, now, uuid_pk
@@ -29,7 +36,9 @@ class ClaimState(StrEnum):
 
     CLAIMED = "claimed"  # → committed, waiting; or the row goes, when the run was cancelled or died
     COMMITTED = "committed"
-    WAITING = "waiting"  # its run failed: until a publish, a person's run, or `rat reject`
+    WAITING = (
+        "waiting"  # its run failed: until a publish, a person's run, or `rat reject`
+    )
 
 
 class LandingZone(RatBase):
@@ -52,7 +61,9 @@ class LandingZone(RatBase):
     expected_columns: Mapped[Json | None]
     archive: Mapped[bool] = mapped_column(server_default="false")
     auto_purge: Mapped[bool] = mapped_column(server_default="false")
-    active: Mapped[bool] = mapped_column(server_default="true")  # a published template names it
+    active: Mapped[bool] = mapped_column(
+        server_default="true"
+    )  # a published template names it
 
 
 class LandingFile(RatBase):
@@ -63,7 +74,8 @@ class LandingFile(RatBase):
         UniqueConstraint("zone_id", "s3_path", "version"),
         CheckConstraint("size_bytes >= 0", name="size_bytes"),
         CheckConstraint(
-            "state IN ('present', 'replaced', 'archived', 'rejected', 'gone')", name="state"
+            "state IN ('present', 'replaced', 'archived', 'rejected', 'gone')",
+            name="state",
         ),
         Index("ix_landing_files_zone", "zone_id", "uploaded_at"),
     )
@@ -78,7 +90,9 @@ class LandingFile(RatBase):
     content_type: Mapped[str] = mapped_column(String(128), server_default="")
     uploaded_at: Mapped[now]  # when it was first seen
     version: Mapped[str]  # sha256:…
-    mark: Mapped[str]  # size and time on disk; while it stays, the content is not hashed again
+    mark: Mapped[
+        str
+    ]  # size and time on disk; while it stays, the content is not hashed again
     state: Mapped[str] = mapped_column(String(10), server_default="present")
     moved_to: Mapped[str | None]
 

@@ -8,7 +8,14 @@ Reading and writing them is `rat_resources.releases`.
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rat_resources.metadata.base import Json, RatBase, now, uuid_pk
@@ -55,7 +62,9 @@ class Pipeline(RatBase):
     s3_path: Mapped[str] = mapped_column(String(1024), server_default="")
     description: Mapped[str] = mapped_column(server_default="")
     owner: Mapped[str | None] = mapped_column(String(255))
-    published_versions: Mapped[Json] = mapped_column(server_default="{}")  # file → content hash
+    published_versions: Mapped[Json] = mapped_column(
+        server_default="{}"
+    )  # file → content hash
     draft_dirty: Mapped[bool] = mapped_column(server_default="false")
     max_versions: Mapped[int] = mapped_column(server_default="50")
     published_at: Mapped[datetime | None]
@@ -117,6 +126,10 @@ class CurrentRelease(RatBase):
     __tablename__ = "current_release"
     __table_args__ = (CheckConstraint("id = 1", name="singleton"),)
 
-    id: Mapped[int] = mapped_column(primary_key=True, server_default="1", autoincrement=False)
-    release_number: Mapped[int | None] = mapped_column(ForeignKey("rat.releases.number"))
+    id: Mapped[int] = mapped_column(
+        primary_key=True, server_default="1", autoincrement=False
+    )
+    release_number: Mapped[int | None] = mapped_column(
+        ForeignKey("rat.releases.number")
+    )
     updated_at: Mapped[now]

@@ -56,7 +56,9 @@ class QualityResult(RatBase):
     __tablename__ = "quality_results"
     __table_args__ = (
         UniqueConstraint("test_id", "run_id"),
-        CheckConstraint("status IN ('passed', 'failed', 'warned', 'error')", name="status"),
+        CheckConstraint(
+            "status IN ('passed', 'failed', 'warned', 'error')", name="status"
+        ),
         CheckConstraint("value >= 0", name="value"),
         CheckConstraint("duration_ms >= 0", name="duration_ms"),
         Index("ix_quality_results_history", "test_id", "ran_at"),
@@ -67,7 +69,9 @@ class QualityResult(RatBase):
     test_id: Mapped[uuid.UUID] = mapped_column(
         ForeignKey("rat.quality_tests.id", ondelete="CASCADE")
     )
-    run_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("rat.runs.id", ondelete="CASCADE"))
+    run_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("rat.runs.id", ondelete="CASCADE")
+    )
     status: Mapped[str] = mapped_column(String(10))
     value: Mapped[Decimal | None]  # offenders; NULL where the test could not run
     duration_ms: Mapped[int | None]

@@ -32,7 +32,8 @@ class Run(RatBase):
     __tablename__ = "runs"
     __table_args__ = (
         CheckConstraint(
-            "status IN ('pending', 'running', 'success', 'failed', 'cancelled')", name="status"
+            "status IN ('pending', 'running', 'success', 'failed', 'cancelled')",
+            name="status",
         ),
         CheckConstraint(
             "(status IN ('success', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
@@ -42,7 +43,9 @@ class Run(RatBase):
         CheckConstraint("duration_ms >= 0", name="duration_ms"),
         Index("ix_runs_history", "pipeline_id", text("created_at DESC")),
         Index(
-            "ix_runs_active", "status", postgresql_where=text("status IN ('pending', 'running')")
+            "ix_runs_active",
+            "status",
+            postgresql_where=text("status IN ('pending', 'running')"),
         ),
         Index("ix_runs_dagster", "dagster_run_id"),
     )
@@ -76,7 +79,9 @@ class Run(RatBase):
     rows_total: Mapped[int | None] = mapped_column(BigInteger)
     unchanged: Mapped[bool] = mapped_column(server_default="false")
     full_refresh: Mapped[bool] = mapped_column(server_default="false")
-    settings: Mapped[Json] = mapped_column(server_default="{}")  # what the run was asked for
+    settings: Mapped[Json] = mapped_column(
+        server_default="{}"
+    )  # what the run was asked for
 
 
 class RunInput(RatBase):
@@ -108,7 +113,9 @@ class Publication(RatBase):
 
     __tablename__ = "publications"
     __table_args__ = (
-        CheckConstraint("state IN ('intended', 'published', 'closed', 'undone')", name="state"),
+        CheckConstraint(
+            "state IN ('intended', 'published', 'closed', 'undone')", name="state"
+        ),
         Index(
             "ix_publications_open",
             "pipeline_id",
