@@ -133,10 +133,10 @@ class Play:
         rows = [
             (
                 str(each.table),
-                count(each.rows_total) if each.snapshot_id else "(a view)",
+                count(each.rows_total) if each.snapshot_id else "",
                 f"{each.passed}/{each.warned}/{each.failed}",
                 f"{self.spent[each.table] / SECOND:.1f}",
-                str(each.snapshot_id or ""),
+                str(each.snapshot_id or "(a view)"),
             )
             for each in self.newest.values()
         ]

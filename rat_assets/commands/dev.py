@@ -38,6 +38,7 @@ HOST = "127.0.0.1"
 LAST_PORT = 65535
 PATIENCE = 90.0  # seconds until everything answers
 GRACE = 10.0  # seconds until what does not end is killed
+CODE_GRACE = 1.0  # the proxy of the code server hears no SIGTERM; what it started does
 PR_SET_PDEATHSIG = 1
 LOG_LINES = 15
 WORKSPACE = """\
@@ -55,6 +56,7 @@ class Child:
     name: str
     process: subprocess.Popen[bytes]
     log: Path
+    grace: float
 
     def refuse_end(self) -> None:
         """OperatorError when it has ended by itself."""
@@ -71,7 +73,7 @@ class Child:
         for wanted in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(self.process.pid, wanted)
-                self.process.wait(GRACE)
+                self.process.wait(self.grace)
             except ProcessLookupError:
                 self.process.wait()
                 return
@@ -119,6 +121,7 @@ def serve_until_stopped(
             *("dagster", "code-server", "start", "--socket", str(code_socket)),
             *("-m", "rat_assets.definitions", "--location-name", "rat"),
         ],
+        grace=CODE_GRACE,
     )
     click.echo("starting Dagster …")
     wait_for(lambda: is_serving_code(code_socket), what=[code])
@@ -148,6 +151,7 @@ def start(
     settings: Settings,
     folder: Path,
     children: ExitStack,
+    grace: float = GRACE,
 ) -> Child:
     """Start a module of this Python's as a child."""
     log = folder / f"{name.replace(' ', '-')}.log"
@@ -163,15 +167,18 @@ def start(
             start_new_session=True,
             preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509 - no thread runs yet
         )
-    child = Child(name, process, log)
+    child = Child(name, process, log, grace)
     children.callback(child.end)
     return child
 
 
 def end_with_parent(parent: int) -> None:
-    """Let this process be told to end when its parent is gone, however that came."""
+    """Let this process end when its parent is gone, however that came.
+
+    What the code server started misses its heartbeats then, and ends within half a minute.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
 

@@ -107,9 +107,7 @@ def find(tx: Session, typed: str) -> Sequence[tuple[Run, Pipeline]]:
     return found
 
 
-def pairs(
-    tx: Session, query: Select[tuple[Run, Pipeline]]
-) -> list[tuple[Run, Pipeline]]:
+def pairs(tx: Session, query: Select[Run, Pipeline]) -> list[tuple[Run, Pipeline]]:
     """The runs that *query* finds, each with its pipeline."""
     return [(run, pipeline) for run, pipeline in tx.execute(query)]
 
