@@ -158,8 +158,10 @@ class Play:
     def run(self, ask: RunAsk, *, expected: str = "") -> RunReport:
         """Run something before everybody's eyes."""
         with running.streaming(self.screen) as stream:
-            report = running.run_ask(self.whole, ask)
+            report, stopped = running.run_ask(self.whole, ask)
             stream.end_line()
+        if stopped:
+            raise KeyboardInterrupt
         for each in report.tables:
             self.spent[each.table] += each.ms or 0
             if not expected:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TextIO
 
+import dagster as dg
+
 from rat_assets import journal, runner
 from rat_assets.commands.display import count, duration, plural, print_json
 from rat_assets.commands.opening import open_instance, open_platform
@@ -45,25 +47,48 @@ def run(
     )
     whole = open_platform()
     with terminal() as screen, streaming(screen, quiet=as_json) as stream:
-        report = run_ask(whole, ask)
+        report, stopped = run_ask(whole, ask)
         stream.finish(report)
     if as_json:
         print_json(as_object(report))
+    if stopped:
+        raise KeyboardInterrupt
     return 0 if report.succeeded else FAILED
 
 
-def run_ask(whole: Platform, ask: RunAsk) -> RunReport:
-    """Run what is asked for in this process."""
+def run_ask(whole: Platform, ask: RunAsk) -> tuple[RunReport, bool]:
+    """Run what is asked for in this process; and whether somebody stopped it."""
     with open_instance() as instance:
-        return runner.run(whole, ask, instance=instance)
+        report = runner.run(whole, ask, instance=instance)
+        dagster_run = instance.get_run_by_id(report.dagster_run_id)
+    canceled = dg.DagsterRunStatus.CANCELED
+    return report, dagster_run is not None and dagster_run.status == canceled
 
 
 @contextmanager
 def terminal() -> Iterator[TextIO]:
-    """The terminal, or the pipe, that stays ours while Dagster redirects 1 and 2 to its log."""
+    """The terminal, or the pipe, all to ourselves: what Dagster and its children say goes nowhere.
+
+    Inside a step 1 and 2 are the compute log anyway, and processes that Dagster starts would print
+    tracebacks of their own on Ctrl-C.
+    """
     sys.stdout.flush()
-    with os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace") as screen:
-        yield screen
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    screen = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="replace")
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        with screen:
+            yield screen
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, ours in enumerate(kept, start=1):
+            os.dup2(ours, descriptor)
+            os.close(ours)
+        os.close(nowhere)
 
 
 @dataclass
@@ -169,7 +194,7 @@ def describe(report: TableReport) -> str:
         run_id = str(report.run_id)[:8]
         line += f"\n    {report.error.strip()}\n    see `rat runs {run_id}`"
     elif report.status == "skipped":
-        line += " (something that it reads was not published)"
+        line += ", it was not started"
     return line
 
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -286,6 +289,37 @@ def test_no_rows_are_no_rows_in_every_form(form: str, printed: str) -> None:
 
 
 @pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize(("limit", "rows"), [("0", 3), ("2", 2)])
+def test_parquet_is_a_file_of_the_rows(limit: str, rows: int) -> None:
+    sql = "SELECT range AS n, 'x' AS x FROM range(3)"
+
+    result = call("query", sql, "--format", "parquet", "--limit", limit)
+
+    table = pq.read_table(pa.BufferReader(result.stdout_bytes))
+    assert table.schema.names == ["n", "x"]
+    assert table.num_rows == rows
+
+
+def test_an_earlier_commit_can_be_asked(shop: Shop) -> None:
+    shop.publish()
+    shop.land("january.csv", "id,customer,amount\n1,ann,10.50\n")
+    shop.run("shop.bronze.orders")
+    then = shop.main
+    shop.land("february.csv", "id,customer,amount\n2,bob,20\n")
+    shop.run("shop.bronze.orders")
+    sql = "SELECT count(*) AS n FROM bronze.orders"
+
+    counts = [
+        json.loads(call("query", sql, "--format", "json", "--ref", ref).stdout)
+        for ref in ("main", then, then[:12], f"main@{then}")
+    ]
+    unknown = call("query", sql, "--ref", "maim")
+
+    assert counts == [[{"n": 2}], [{"n": 1}], [{"n": 1}], [{"n": 1}]]
+    assert "did you mean main?" in unknown.stderr
+
+
+@pytest.mark.usefixtures("shop")
 def test_json_has_numbers_and_iso_times() -> None:
     sql = "SELECT 1.50::DECIMAL(9,2) d, 2::HUGEINT h, DATE '2013-01-02' t, NULL n"
 
@@ -351,6 +385,27 @@ def test_a_publish_tells_what_became_current(shop: Shop) -> None:
 
 
 # Processes.
+
+
+def test_ctrl_c_stops_a_run_and_publishes_nothing(shop: Shop) -> None:
+    endless = (
+        "SELECT max(a.range + b.range) AS n FROM range(4000000) a, range(4000000) b"
+    )
+    shop.publish({"shop/pipelines/bronze/endless/pipeline.sql": endless})
+    before = shop.main
+    running = spawn(["run", "shop"], shop.whole.settings)
+    assert running.stdout is not None
+
+    said = ""
+    while "compile" not in said:
+        said += running.stdout.read(1)
+    running.send_signal(signal.SIGINT)
+    said, complained = running.communicate(timeout=60)
+
+    assert running.returncode == 130
+    assert complained.strip() == "rat: stopped"
+    assert "endless: cancelled" in said
+    assert (shop.main, shop.branches) == (before, [])
 
 
 def test_a_reader_that_leaves_is_no_error(shop: Shop) -> None:
