@@ -106,10 +106,11 @@ def make_step(
 
 
 def trigger_of(tags: Mapping[str, str], table: TableName) -> str:
-    """Why *table* runs, by the tags of its Dagster run."""
-    labels = json.loads(tags.get(LABELS_TAG, "{}"))
+    """Why *table* runs, by the tags of its Dagster run; what follows a table runs by itself."""
+    if LABELS_TAG in tags:
+        return str(json.loads(tags[LABELS_TAG]).get(str(table), "auto"))
     fallback = "backfill" if "dagster/backfill" in tags else "manual"
-    return str(labels.get(str(table)) or tags.get(TRIGGER_TAG) or fallback)
+    return tags.get(TRIGGER_TAG, fallback)
 
 
 def run_attempts(

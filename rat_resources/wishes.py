@@ -210,6 +210,12 @@ def due(tx: Session, *, now: datetime | None = None) -> list[DueWish]:
     return [DueWish.from_row(row) for row in tx.scalars(rows)]
 
 
+def is_any_open(tx: Session) -> bool:
+    """Whether anything at all waits to become a run, or was asked for."""
+    is_open = Wish.state.in_([WishState.WAITING, WishState.REQUESTED])
+    return bool(tx.scalar(select(select(Wish.id).where(is_open).exists())))
+
+
 def running(tx: Session) -> set[uuid.UUID]:
     """The pipelines that a run works on now."""
     active = select(Run.pipeline_id).where(

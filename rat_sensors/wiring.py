@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.target import ExecutableDefinition
 
-from rat_sensors.landing import landing_zones
+from rat_sensors.landing import build_landing_sensor
 from rat_sensors.reconcile import build_reconcile_sensor
 from rat_sensors.schedules import schedules
 from rat_sensors.wishes import build_wishes_sensor
@@ -19,7 +19,7 @@ def build_sensors(
 ) -> Sequence[dg.SensorDefinition]:
     """Every sensor of the code location; all are switched on from the start."""
     return [
-        landing_zones,
+        build_landing_sensor(job),
         schedules,
         build_wishes_sensor(job),
         build_reconcile_sensor(reconcile),

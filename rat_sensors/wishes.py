@@ -15,6 +15,7 @@ from dagster._core.definitions.target import ExecutableDefinition
 from sqlalchemy.orm import Session
 
 from rat_resources import releases, wishes
+from rat_resources.metadata import Metadata
 from rat_resources.names import TableName
 from rat_resources.wishes import Asked, Node, RunAsk, Shape
 
@@ -135,15 +136,26 @@ def build_wishes_sensor(
         required_resource_keys={"metadata"},
     )
     def wishes_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        with context.resources.metadata.transaction() as tx:
-            graph = graph_of(tx)
-            pending = follow_up(tx, context.instance, shape=Shape.of(graph))
-            busy = busy_pipelines(tx, tables=pending.active, shape=Shape.of(graph))
-            plan = wishes.plan(wishes.due(tx), graph=graph, active=busy)
-            asks = [ask for ask in plan.asks if wishes.request(tx, ask)]
-        return result_of([*pending.again, *asks], held=plan.held)
+        asks, held = ask_for_due(context.resources.metadata, context.instance)
+        return result_of(asks, held=held)
 
     return wishes_sensor
+
+
+def ask_for_due(
+    metadata: Metadata, instance: dg.DagsterInstance
+) -> tuple[list[RunAsk], Sequence[wishes.Held]]:
+    """The runs to ask Dagster for now, each noted as asked for, and what keeps waiting."""
+    with metadata.transaction() as tx:
+        if not wishes.is_any_open(tx):
+            return [], ()
+        graph = graph_of(tx)
+        shape = Shape.of(graph)
+        pending = follow_up(tx, instance, shape=shape)
+        busy = busy_pipelines(tx, tables=pending.active, shape=shape)
+        plan = wishes.plan(wishes.due(tx), graph=graph, active=busy)
+        asks = [ask for ask in plan.asks if wishes.request(tx, ask)]
+    return [*pending.again, *asks], plan.held
 
 
 def result_of(

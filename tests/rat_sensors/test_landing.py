@@ -8,8 +8,16 @@ from rat_resources.landing import Zone
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.automation import Wish
 from rat_resources.store import Store
-from rat_sensors.landing import landing_zones, rotate
+from rat_sensors.landing import build_landing_sensor, rotate
 from tests.rat_resources.rows import make_pipeline, make_trigger, make_zone, put
+
+
+@dg.job
+def nothing() -> None:
+    """What the sensor would launch."""
+
+
+landing_zones = build_landing_sensor(nothing)
 
 
 def test_a_tick_notices_a_file_and_wishes_for_its_pipeline_once(
@@ -31,6 +39,8 @@ def test_a_tick_notices_a_file_and_wishes_for_its_pipeline_once(
         ["shop", "landing", "orders"]
     ]
     assert second.asset_events == []
+    # The pipeline is of no release, so there is nothing to run.
+    assert not first.run_requests
     with metadata.transaction() as tx:
         assert tx.scalars(select(Wish.label)).all() == ["trigger:lz_upload:shop/orders"]
 
