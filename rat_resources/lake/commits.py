@@ -388,32 +388,38 @@ def common_ancestor(
 ) -> Segment | None:
     """The best common ancestor of two histories, as the last commit of the segment returned.
 
-    It is the newest commit of the source that reached the target by whatever merges, else the
-    newest commit of the target that reached the source, else where they forked.
+    None of the other common ancestors descends from it.
     """
     shared = shared_history(source, target)
     if shared is None:
         return None
-    own = [s for s in _since(source, shared) if s.high > s.low]
+    own = [segment for segment in _since(source, shared) if segment.high > segment.low]
     if not own:
         return shared
-    return (
-        _merged_into(connection, own, target)
-        or _merged_from(connection, own, target, shared)
-        or shared
-    )
-
-
-def _merged_into(
-    connection: Connection, own: list[Segment], target: Chain
-) -> Segment | None:
-    """The newest of the source's *own* commits that some merge carried into the target."""
+    if connection.scalar(MERGED_ANYTHING, _segments(own)):
+        trunk = [shared, *source[_index(source, shared) + 1 :]]
+        return _newest_in_common(connection, source, target, trunk)
     found = connection.execute(CARRIED, _segments(own) | _lines(target)).first()
-    return Segment(found.line, found.seq) if found else None
+    return Segment(found.line, found.seq) if found else shared
 
 
-# Forwards from the source's own commits, along merges and forks. A line of the target is where the
-# search ends, so it never wanders through all that was forked from main since.
+def _index(chain: Chain, segment: Segment) -> int:
+    return [other.line for other in chain].index(segment.line)
+
+
+MERGED_ANYTHING = text("""
+    SELECT EXISTS (
+        SELECT 1
+        FROM unnest(CAST(:lines AS bigint[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[]))
+            AS own (line, low, high)
+        JOIN lake.commits AS c ON c.line = own.line AND c.seq > own.low AND c.seq <= own.high
+        WHERE c.merged_line IS NOT NULL
+    )
+""")
+
+# A branch that merged nothing has no ancestors but its first parents: the best is the newest of its
+# own commits that some merge carried into the target. From those commits the search goes forwards,
+# and ends where it meets the target, so it never wanders through all that main has merged since.
 CARRIED = text("""
     WITH RECURSIVE own AS (
         SELECT *
@@ -447,7 +453,11 @@ CARRIED = text("""
             FROM lake.lines AS l
             WHERE l.parent_line = carried.line AND l.parent_seq >= carried.seq
         ) AS following
-        WHERE NOT EXISTS (SELECT 1 FROM target WHERE target.line = carried.line)
+        WHERE NOT EXISTS (
+            SELECT 1
+            FROM target
+            WHERE target.line = carried.line AND target.high >= carried.seq
+        )
     )
     SELECT carried.own_line AS line, carried.own_seq AS seq
     FROM carried
@@ -457,55 +467,66 @@ CARRIED = text("""
 """)
 
 
-def _merged_from(
-    connection: Connection, own: list[Segment], target: Chain, shared: Segment
-) -> Segment | None:
-    """The newest of the target's own commits that the source has merged."""
-    reached = connection.execute(REACHED, _segments(own) | _lines(target)).all()
-    highs: dict[int, int] = {}
-    for row in reached:
-        highs[row.line] = max(row.seq, highs.get(row.line, 0))
-    for segment in _since(target, shared):
-        seq = min(highs.get(segment.line, 0), segment.high)
-        if seq > segment.low:
-            return Segment(segment.line, seq)
-    return None
+def _newest_in_common(
+    connection: Connection, source: Chain, target: Chain, trunk: Chain
+) -> Segment:
+    """The common ancestor that was committed last; nothing in common can descend from it."""
+    arguments = {
+        "sides": ["source"] * len(source) + ["target"] * len(target),
+        "lines": [segment.line for segment in (*source, *target)],
+        "highs": [segment.high for segment in (*source, *target)],
+        "trunk_lines": [segment.line for segment in trunk],
+        "trunk_highs": [segment.high for segment in trunk],
+    }
+    found = connection.execute(IN_COMMON, arguments).one()
+    return Segment(found.line, found.seq)
 
 
-# Backwards from what the source's own commits merged.
-REACHED = text("""
-    WITH RECURSIVE own AS (
+# Backwards from both heads through every merge, down to the trunk that they share anyway. This walks
+# all that was merged since the fork, and only a branch that merged something itself has to.
+IN_COMMON = text("""
+    WITH RECURSIVE trunk AS (
         SELECT *
-        FROM unnest(CAST(:lines AS bigint[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[]))
-            AS own (line, low, high)
-    ),
-    target AS (
-        SELECT *
-        FROM unnest(CAST(:target_lines AS bigint[]), CAST(:target_highs AS bigint[]))
-            AS target (line, high)
+        FROM unnest(CAST(:trunk_lines AS bigint[]), CAST(:trunk_highs AS bigint[]))
+            AS trunk (line, high)
     ),
     reached AS (
-        SELECT c.merged_line AS line, c.merged_seq AS seq
-        FROM own
-        JOIN lake.commits AS c ON c.line = own.line AND c.seq > own.low AND c.seq <= own.high
-        WHERE c.merged_line IS NOT NULL
+        SELECT *
+        FROM unnest(CAST(:sides AS text[]), CAST(:lines AS bigint[]), CAST(:highs AS bigint[]))
+            AS heads (side, line, high)
         UNION
-        SELECT previous.line, previous.seq
+        SELECT reached.side, previous.line, previous.high
         FROM reached
+        LEFT JOIN trunk ON trunk.line = reached.line
         CROSS JOIN LATERAL (
             SELECT c.merged_line, c.merged_seq
             FROM lake.commits AS c
-            WHERE c.line = reached.line AND c.seq <= reached.seq AND c.merged_line IS NOT NULL
+            WHERE c.line = reached.line
+                AND c.seq > COALESCE(trunk.high, 0)
+                AND c.seq <= reached.high
+                AND c.merged_line IS NOT NULL
             UNION ALL
             SELECT l.parent_line, l.parent_seq
             FROM lake.lines AS l
             WHERE l.id = reached.line AND l.parent_line IS NOT NULL
-        ) AS previous (line, seq)
-        WHERE NOT EXISTS (SELECT 1 FROM target WHERE target.line = reached.line)
+        ) AS previous (line, high)
+    ),
+    highest AS (
+        SELECT side, line, max(high) AS high
+        FROM reached
+        GROUP BY side, line
+    ),
+    common AS (
+        SELECT line, min(high) AS seq
+        FROM highest
+        GROUP BY line
+        HAVING count(*) = 2
     )
-    SELECT reached.line, reached.seq
-    FROM reached
-    JOIN target ON target.line = reached.line
+    SELECT common.line, common.seq
+    FROM common
+    JOIN lake.commits AS c ON c.line = common.line AND c.seq = common.seq
+    ORDER BY c.committed_at DESC
+    LIMIT 1
 """)
 
 

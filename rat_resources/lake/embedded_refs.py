@@ -130,15 +130,15 @@ class EmbeddedRefs:
         return self.reference(name).hash
 
     def create(
-        self, name: str, *, at: str = MAIN, type: ReferenceType = ReferenceType.BRANCH
+        self, name: str, *, at: str = MAIN, kind: ReferenceType = ReferenceType.BRANCH
     ) -> Reference:
         """Make a branch or tag at the commit *at*."""
         check_name(name)
         with self.engine.begin() as tx:
-            made = Reference(name, _resolve(tx, at).hash, type)
+            made = Reference(name, _resolve(tx, at).hash, kind)
             statement = (
                 insert_or_skip(ReferenceRow)
-                .values(name=name, type=type.value, hash=made.hash)
+                .values(name=name, type=kind.value, hash=made.hash)
                 .on_conflict_do_nothing()
                 .returning(ReferenceRow.name)
             )
@@ -154,7 +154,7 @@ class EmbeddedRefs:
             target = _resolve(tx, to)
             if target.hash != reference.hash:
                 # Its old line may go on past the commit, so it opens a new one when it commits.
-                _move(tx, name, hash=target.hash, line=None)
+                _move(tx, name, to=target.hash, line=None)
             return replace(_as_reference(reference), hash=target.hash)
 
     def delete(self, name: str, *, expected_hash: str) -> Reference:
@@ -406,11 +406,11 @@ def _part_of(tx: Connection, chain: Chain, commit: str, *, name: str) -> Positio
     return position
 
 
-def _move(tx: Connection, name: str, *, hash: str, line: int | None) -> None:
+def _move(tx: Connection, name: str, *, to: str, line: int | None) -> None:
     tx.execute(
         update(ReferenceRow)
         .where(ReferenceRow.name == name)
-        .values(hash=hash, line=line)
+        .values(hash=to, line=line)
     )
 
 
@@ -618,7 +618,7 @@ def _write(
     )
     if changes:
         tx.execute(insert(OperationRow), _operations(commit, changes))
-    _move(tx, reference.name, hash=commit.hash, line=line)
+    _move(tx, reference.name, to=commit.hash, line=line)
     return commit.hash
 
 

@@ -214,7 +214,7 @@ class Refs(Protocol):
         ...
 
     def create(
-        self, name: str, *, at: str = MAIN, type: ReferenceType = ReferenceType.BRANCH
+        self, name: str, *, at: str = MAIN, kind: ReferenceType = ReferenceType.BRANCH
     ) -> Reference:
         """Make a branch or tag at the commit *at*."""
         ...
