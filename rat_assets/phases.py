@@ -28,7 +28,16 @@ from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
 from rat_assets.scripts import ScriptContext, run_script
-from rat_resources import graph, landing, leases, publications, releases, runs, wishes
+from rat_resources import (
+    archive,
+    graph,
+    landing,
+    leases,
+    publications,
+    releases,
+    runs,
+    wishes,
+)
 from rat_resources.configuration import PipelineConfig
 from rat_resources.errors import (
     CancelledError,
@@ -152,6 +161,7 @@ class Attempt:
             self.undo(error)
             raise
         self.clean_up()
+        self.move_archived()
         return outcome
 
     @property
@@ -591,6 +601,7 @@ class Attempt:
             "table": self.table_facts(rows_total),
             "columns": self.column_facts(),
             "wishes": [] if self.unchanged else self.next_wishes(),
+            "archive": self.archived_zones(),
         }
 
     @property
@@ -638,6 +649,19 @@ class Attempt:
             }
             for position, column in enumerate(self.table.schema().fields, start=1)
         ]
+
+    def archived_zones(self) -> list[dict[str, Any]]:
+        """The zones whose committed files go to _processed/, and who must have committed them."""
+        namespace, zones = self.name.namespace, []
+        with self.platform.metadata.transaction() as tx:
+            for mention in self.spec.zones:
+                zone = landing.get_zone(tx, namespace, name=mention.name)
+                if zone and (zone.archive or self.config.archive_landing_zones):
+                    readers = graph.readers(tx, namespace, zone=mention.name)
+                    zones.append(
+                        {"zone": zone.name, "readers": list(map(str, readers))}
+                    )
+        return zones
 
     def next_wishes(self) -> list[dict[str, Any]]:
         """The runs that this publication asks for: of every pipeline that follows this table."""
@@ -694,6 +718,12 @@ class Attempt:
             )
             if hasattr(self, "hold"):
                 leases.release(tx, self.hold)
+
+    def move_archived(self) -> None:
+        """Move what this publication let go; what a crash leaves here, the landing sensor moves."""
+        for zone in {file.zone.id: file.zone for file in self.files}.values():
+            with self.platform.metadata.transaction() as tx:
+                archive.finish_moves(tx, zone, root=self.platform.store.root)
 
     def drop_branch(self) -> None:
         """Delete the branch, if it came that far."""

@@ -39,6 +39,16 @@ def followers(tx: Session, table: TableName) -> dict[TableName, uuid.UUID]:
     return {TableName.parse(name): pipeline_id for pipeline_id, name in found}
 
 
+def readers(tx: Session, namespace: str, *, zone: str) -> list[uuid.UUID]:
+    """The pipelines of the current release that read a landing zone."""
+    return [
+        each.pipeline_id
+        for each in releases.load(tx)
+        if each.spec.table.namespace == namespace
+        and any(mention.name == zone for mention in each.spec.zones)
+    ]
+
+
 def in_order(reads: Reads) -> list[TableName]:
     """All tables, each after what it reads; names that are no key of *reads* are left out."""
     sorter = TopologicalSorter({table: sorted(reads[table]) for table in sorted(reads)})

@@ -15,14 +15,14 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from rat_resources import landing, leases, runs, wishes
+from rat_resources import archive, landing, leases, runs, wishes
 from rat_resources.errors import LeaseLostError
 from rat_resources.lake.refs import MAIN, Refs
 from rat_resources.leases import Hold
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.catalog import IcebergColumn, IcebergTable
 from rat_resources.metadata.landing import RunFile
-from rat_resources.metadata.pipelines import PipelineVersion
+from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
 from rat_resources.metadata.runs import (
     Publication,
     PublicationState,
@@ -90,6 +90,8 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
     if facts["table"]:
         describe_table(tx, facts["table"], columns=facts["columns"])
     landing.commit(tx, publication.run_id)
+    for each in facts["archive"]:
+        plan_archive(tx, publication, each)
     for each in facts["wishes"]:
         wishes.wish(
             tx,
@@ -101,6 +103,15 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
     publication.state = PublicationState.PUBLISHED
     publication.published_at = func.clock_timestamp()
     tx.flush()
+
+
+def plan_archive(tx: Session, publication: Publication, planned: Facts) -> None:
+    """Mark the files that every reader has committed by now to be moved to _processed/."""
+    pipeline = tx.get_one(Pipeline, publication.pipeline_id)
+    zone = landing.get_zone(tx, pipeline.namespace, name=planned["zone"])
+    if zone is not None:
+        readers = [uuid.UUID(reader) for reader in planned["readers"]]
+        archive.plan_archive(tx, zone, readers=readers)
 
 
 def describe_table(tx: Session, table: Facts, *, columns: list[Facts]) -> None:
