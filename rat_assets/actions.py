@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+from pydantic import Field
 from sqlalchemy import func, select
 
 from rat_resources import archive, landing, releases
@@ -24,7 +25,7 @@ from rat_resources.releases import Release
 class RunConfig(dg.Config):
     """What the job `run` is asked to do."""
 
-    selection: list[str] = []
+    selection: list[str] = Field(default_factory=list)
     all: bool = False
     downstream: bool = False
     upstream: bool = False

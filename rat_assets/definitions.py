@@ -63,7 +63,7 @@ def build_definitions(
     assets, broken = build_assets(pipelines, release=release)
     runnable = [key for asset in assets for key in asset.keys]
     job = pipelines_job(runnable)
-    jobs = [*actions.jobs(), *([job] if runnable else [])]
+    jobs: list[Any] = [*actions.jobs(), *([job] if runnable else [])]
     return dg.Definitions(
         assets=[*assets, *broken, *zone_specs(zones)],
         jobs=jobs,

@@ -103,7 +103,7 @@ def find_unfit(
     if not typed:
         return unfit
     offenders = ", ".join(offender(column, each) for column, each in typed.items())
-    query = f"SELECT {offenders} FROM {reader}"  # noqa: S608 - quoted names and DuckDB's own types
+    query = f"SELECT {offenders} FROM {reader}"
     (row,) = cursor.execute(query, [file]).fetchall()
     for column, value in zip(typed, row, strict=True):
         if value is not None:
@@ -147,14 +147,14 @@ def columns_of(
 
 def canonical(cursor: duckdb.DuckDBPyConnection, type_: str) -> str:
     """A type as DuckDB itself writes it."""
-    (row,) = cursor.execute(f"SELECT typeof(NULL::{type_})").fetchall()  # noqa: S608 - a type
+    (row,) = cursor.execute(f"SELECT typeof(NULL::{type_})").fetchall()
     (described,) = cursor.execute(f"DESCRIBE SELECT NULL::{type_} AS x").fetchall()
     return str(described[1] if row[0] == "NULL" else row[0]).strip('"')
 
 
 def can_widen(cursor: duckdb.DuckDBPyConnection, found: str, *, wanted: str) -> bool:
     """Whether every value of one type is also one of another."""
-    query = f"SELECT can_cast_implicitly(NULL::{found}, NULL::{wanted})"  # noqa: S608 - types
+    query = f"SELECT can_cast_implicitly(NULL::{found}, NULL::{wanted})"
     return bool(cursor.execute(query).fetchall()[0][0])
 
 

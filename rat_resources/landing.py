@@ -31,6 +31,9 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from rat_resources import landing_folder
+from rat_resources.errors import LandingError
+from rat_resources.expectations import check_expected
+from rat_resources.landing_folder import Copied, Found, Refused
 from rat_resources.metadata.base import Json
 from rat_resources.metadata.landing import (
     ClaimState,
@@ -42,9 +45,6 @@ from rat_resources.metadata.landing import (
 )
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.runs import Run
-from rat_resources.errors import LandingError
-from rat_resources.expectations import check_expected
-from rat_resources.landing_folder import Copied, Found, Refused
 
 QUIET = timedelta(seconds=2)
 MOST_FILES = 20_000

@@ -387,11 +387,12 @@ def add_release(tx: Session, release: Release, *, change: Change) -> None:
 
 def describe(release: Release, *, message: str) -> str:
     """What a release did, in a line."""
-    parts = [message] if message else []
-    for word in ("created", "changed", "retired"):
-        if tables := getattr(release, word):
-            parts.append(f"{word} {', '.join(map(str, tables))}")
-    return "; ".join(parts)
+    changes = (
+        f"{word} {', '.join(map(str, tables))}"
+        for word in ("created", "changed", "retired")
+        if (tables := getattr(release, word))
+    )
+    return "; ".join([*([message] if message else []), *changes])
 
 
 def write_version(

@@ -267,7 +267,7 @@ def test_each_strategy_finds_its_key_once_in_a_batch(year: Medallion) -> None:
         pytest.param("EV", 4308, "01-01", None, None, id="cancelled"),
     ],
 )
-def test_clock_times_become_the_right_instants(  # noqa: PLR0913 - a table of cases
+def test_clock_times_become_the_right_instants(  # noqa: PLR0917 - a table of cases
     year: Medallion,
     carrier: str,
     number: int,

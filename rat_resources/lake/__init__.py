@@ -43,7 +43,9 @@ class Lake:
             properties=properties or {},
         )
 
-    def tables(self, names: list[TableName], *, at: str = MAIN) -> dict[TableName, Table]:
+    def tables(
+        self, names: list[TableName], *, at: str = MAIN
+    ) -> dict[TableName, Table]:
         """The tables among *names* that exist at one place, by one look-up."""
         loaded = self.catalog(at).load_many([name.key for name in names])
         return {TableName(*key): table for key, table in loaded.items()}
@@ -79,9 +81,7 @@ class Lake:
         )
 
 
-def register(
-    connection: DuckDBPyConnection, tables: Mapping[TableName, Table]
-) -> None:
+def register(connection: DuckDBPyConnection, tables: Mapping[TableName, Table]) -> None:
     """Let SQL on *connection* read *tables* under their full names."""
     for name, table in tables.items():
         register_table(connection, table, view=str(name))

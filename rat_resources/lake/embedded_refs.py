@@ -408,9 +408,7 @@ def _part_of(tx: Connection, chain: Chain, commit: str, *, name: str) -> Positio
 
 def _move(tx: Connection, name: str, *, to: str, line: int | None) -> None:
     tx.execute(
-        update(ReferenceRow)
-        .where(ReferenceRow.name == name)
-        .values(hash=to, line=line)
+        update(ReferenceRow).where(ReferenceRow.name == name).values(hash=to, line=line)
     )
 
 

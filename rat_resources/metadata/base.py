@@ -52,8 +52,12 @@ class Base(DeclarativeBase):
 
     @classmethod
     def __table_cls__(
-        cls, name: str, metadata: MetaData, *args: Any, **kwargs: Any
-    ) -> Table:  # noqa: ANN401 - what SQLAlchemy hands over
+        cls,
+        name: str,
+        metadata: MetaData,
+        *args: Any,  # noqa: ANN401 - what SQLAlchemy hands over
+        **kwargs: Any,  # noqa: ANN401
+    ) -> Table:
         # Models name their constraints in __table_args__ and need not repeat the schema there.
         return Table(name, metadata, *args, **{"schema": cls.schema, **kwargs})
 

@@ -275,8 +275,11 @@ def launch(place: Place, binaries: Path, *, account: pwd.struct_passwd | None) -
     with alive_lock(place) as alive, open_log(place) as log:
         # The shell leaves at once, so the server is nobody's child: no zombie, no Ctrl-C.
         subprocess.run(  # noqa: S603 - our own binaries
-            ["/bin/sh", "-c", '"$@" &', "sh"]
-            + [str(binaries / "postgres"), "-D", str(place.data), *arguments],
+            [
+                *("/bin/sh", "-c", '"$@" &', "sh"),
+                *(str(binaries / "postgres"), "-D", str(place.data)),
+                *arguments,
+            ],
             check=True,
             cwd=place.folder,
             env=server_environment(),
@@ -433,14 +436,13 @@ def server_account(place: Place) -> pwd.struct_passwd | None:
 def create_account() -> pwd.struct_passwd:
     """Make the account that serves root; on a system that makes none, take one that is there."""
     command = ["useradd", "--system", "--no-create-home", "--home-dir", "/nonexistent"]
-    try:
+    # No useradd, a read-only /etc, or another process was first.
+    with suppress(OSError, subprocess.CalledProcessError):
         subprocess.run(  # noqa: S603 - fixed words
             [*command, "--shell", "/usr/sbin/nologin", ACCOUNT],
             check=True,
             capture_output=True,
         )
-    except (OSError, subprocess.CalledProcessError):
-        pass  # no useradd, a read-only /etc, or another process was first
     for name in (ACCOUNT, "postgres", "nobody"):
         if account := find_account(name):
             return account

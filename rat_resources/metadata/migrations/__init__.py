@@ -46,7 +46,7 @@ def current(engine: Engine) -> str | None:
     try:
         with engine.connect() as connection:
             found = connection.execute(
-                text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")  # noqa: S608 - constants
+                text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")
             )
             version: str | None = found.scalar()
             return version

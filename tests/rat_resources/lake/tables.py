@@ -29,6 +29,7 @@ class FolderCatalog(SqlCatalog):
     def identifier_to_database_and_table(
         identifier: str | Identifier, err: type[Exception] = NoSuchTableError
     ) -> tuple[str, str]:
+        del err  # any name will do
         *namespace, name = Catalog.identifier_to_tuple(identifier)
         return ".".join(namespace), name
 
