@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import func, select
 
-from rat_resources import archive, landing, releases
+from rat_resources import archive, code_server, landing, releases
 from rat_resources.errors import NotFoundError, RatError
 from rat_resources.metadata import audit
 from rat_resources.metadata.pipelines import Release as ReleaseRow
@@ -134,6 +134,8 @@ def publish_op(context: dg.OpExecutionContext, config: PublishConfig) -> None:
     folder = Path(config.path).expanduser() if config.path else None
     with failing():
         release = publish(context.resources.platform, folder, message=config.message)
+    if release.is_new:
+        code_server.reload(context.resources.platform.settings)
     context.add_output_metadata(
         {
             "release": release.number,

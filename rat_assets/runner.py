@@ -30,6 +30,7 @@ from rat_resources.metadata.quality import QualityResult, Verdict
 from rat_resources.metadata.runs import Run
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
+from rat_resources.reconciliation import reconcile
 from rat_resources.workers import this_worker
 from rat_sensors.jobs import PIPELINES
 
@@ -93,8 +94,9 @@ def run(
     whole: Platform, ask: RunAsk, *, instance: dg.DagsterInstance | None = None
 ) -> RunReport:
     """Run what is asked for, in dependency order, and wait for the end."""
-    chosen, release = choose(whole, ask)
     instance = instance or dg.DagsterInstance.get()
+    reconcile(whole, instance)
+    chosen, release = choose(whole, ask)
     definitions = build_definitions(whole, release=release, only=chosen)
     dagster_run_id = execute(
         definitions,

@@ -34,7 +34,7 @@ NEEDED = {
 }
 TRANSFORMS = ("identity", "year", "month", "day", "hour", "bucket", "truncate")
 TRANSFORMS_WITH_WIDTH = ("bucket", "truncate")
-TRIGGER_TYPES = ("landing_zone_upload",)
+TRIGGER_TYPES = ("landing_zone_upload", "file_pattern")
 CRON_FIELDS = 5
 
 
@@ -551,7 +551,10 @@ def make_schedule(values: dict[str, Any], namespace: str) -> Schedule:
 
 def make_trigger(values: dict[str, Any], namespace: str) -> Trigger:
     """A trigger, of a zone in the pipeline's own namespace unless it names another."""
-    return Trigger(**{"namespace": namespace} | values)
+    trigger = Trigger(**{"namespace": namespace} | values)
+    if trigger.type == "file_pattern" and not trigger.pattern:
+        raise UnfitError("file_pattern needs a pattern", "add pattern: '*.csv'")
+    return trigger
 
 
 READERS: Mapping[str, Reader] = {

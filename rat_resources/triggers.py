@@ -128,10 +128,11 @@ def newest_unconsumed(
         )
         .order_by(LandingFile.uploaded_at.desc(), LandingFile.id)
     )
-    if trigger.type == UPLOAD:
+    pattern = trigger.config.get("pattern")
+    if not pattern:
         return files.scalars().first()
     # The whole name within the zone, or its last part: as a shell would, case and all.
-    matches = re.compile(translate(trigger.config["pattern"])).match
+    matches = re.compile(translate(pattern)).match
     return next(
         (id_ for id_, name in files if matches(name) or matches(name.split("/")[-1])),
         None,
