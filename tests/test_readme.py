@@ -12,11 +12,15 @@ import pytest
 
 import rat_resources.metadata
 from rat_assets.cli import rat
+from rat_assets.scripts import NAMES
+from rat_resources.configuration import KEYS
 from rat_resources.metadata.base import metadata
 from rat_resources.settings import VARIABLES, Settings
+from rat_resources.templates import WORDS
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text()
+PIPELINES = (PROJECT / "docs" / "pipelines.md").read_text()
 PAGES = [PROJECT / "README.md", *(PROJECT / "docs").glob("**/*.md")]
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -97,3 +101,13 @@ def test_every_command_of_the_readme_works(settings: Settings, tmp_path: Path) -
             text=True,
         )
         assert done.returncode == 0, f"{command}:\n{done.stdout}"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_the_page_on_pipelines_names_every_key(key: str) -> None:
+    assert f"`{key}`" in PIPELINES
+
+
+@pytest.mark.parametrize("word", [*WORDS, *NAMES])
+def test_the_page_on_pipelines_names_every_word(word: str) -> None:
+    assert f"`{word}" in PIPELINES
