@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from threading import Event
+from time import monotonic, sleep
 from typing import Any
 
 import dagster as dg
@@ -18,7 +18,7 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from rat_assets.journal import Journal
 from rat_assets.phases import Attempt, Outcome, Step
 from rat_assets.quality import as_table
-from rat_resources import publications
+from rat_resources import publications, runs
 from rat_resources.errors import (
     CancelledError,
     MergeConflictError,
@@ -29,6 +29,7 @@ from rat_resources.lake.types import type_words
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
+from rat_resources.workers import this_worker
 
 StepEvent = dg.MaterializeResult | dg.AssetCheckResult
 
@@ -73,6 +74,9 @@ def run_step(
     # Dagster's log has it now; until here a reconciler would have reported it.
     with step.platform.metadata.transaction() as tx:
         publications.close(tx, outcome.run_id)
+    if attempt.heart.was_interrupted:
+        with cancelling(context):
+            raise DagsterExecutionInterruptedError
 
 
 @contextmanager
@@ -93,6 +97,9 @@ def make_step(
     """What this step of this Dagster run is asked to do."""
     platform: Platform = context.resources.platform
     tags = context.run.tags
+    if WORKER_TAG not in tags:
+        # So that a reconciler can tell when this process is gone; Dagster's launcher cannot.
+        context.instance.add_run_tags(context.run.run_id, {WORKER_TAG: this_worker()})
     return Step(
         platform=platform,
         pipeline=pipeline,
@@ -121,7 +128,8 @@ def run_attempts(
     retries, conflicts = config.max_retries, 0
     number = first
     while True:
-        attempt = Attempt(step, number, Journal(step.spec.table, log))
+        journal = Journal(step.spec.table, log)
+        attempt = Attempt(step, number, journal, is_last=retries <= 0)
         try:
             return attempt, attempt.run()
         except QualityError:
@@ -140,8 +148,18 @@ def run_attempts(
                 f"{step.spec.table}: attempt {number} failed, "
                 f"again in {config.retry_delay_seconds} s"
             )
-            Event().wait(config.retry_delay_seconds)
+            pause(step, seconds=config.retry_delay_seconds)
         number += 1
+
+
+def pause(step: Step, *, seconds: float) -> None:
+    """Wait before the next attempt, unless nobody wants it any more."""
+    until = monotonic() + seconds
+    while (left := until - monotonic()) > 0:
+        with step.platform.metadata.transaction() as tx:
+            if runs.stopped_by(tx, step.dagster_run_id) is not None:
+                return  # the attempt refuses to begin, and says so
+        sleep(min(left, 1.0))
 
 
 def failure(attempt: Attempt, error: Exception) -> dg.Failure:
