@@ -10,13 +10,16 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from dagster._utils.interrupts import capture_interrupts
+from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from duckdb import DuckDBPyConnection
 
 from rat_resources import leases, runs
 from rat_resources.errors import CancelledError, LeaseLostError, MetadataError
 from rat_resources.leases import HEARTBEAT, Hold
 from rat_resources.metadata import Metadata
+
+# A query that begins just after an interrupt does not hear it.
+INTERRUPT_AGAIN = 0.5
 
 
 class Heartbeat:
@@ -30,6 +33,7 @@ class Heartbeat:
         self.over = threading.Event()
         self.connection: DuckDBPyConnection | None = None
         self.runs_python = False
+        self.was_interrupted = False
         self.thread = threading.Thread(
             target=self.beat, name="rat-heartbeat", daemon=True
         )
@@ -76,16 +80,23 @@ class Heartbeat:
     def stop(self, reason: CancelledError | LeaseLostError) -> None:
         """Let the run stop as soon as it can."""
         self.stopped = reason
-        if self.connection is not None:
-            self.connection.interrupt()
         if self.runs_python:
             _thread.interrupt_main()
+        self.interrupt()
+        while not self.over.wait(INTERRUPT_AGAIN):
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Interrupt the query that runs now, if one does."""
+        if self.connection is not None:
+            self.connection.interrupt()
 
     @contextmanager
     def interrupting_python(self) -> Iterator[None]:
         """While this lasts, a stop also interrupts Python code, where it is the main thread's."""
         self.runs_python = threading.current_thread() is threading.main_thread()
         try:
+            self.refuse_stop()
             yield
         finally:
             self.runs_python = False
@@ -93,5 +104,15 @@ class Heartbeat:
     @contextmanager
     def uninterrupted(self) -> Iterator[None]:
         """While this lasts, a Ctrl-C waits: what was merged is also written down."""
-        with capture_interrupts():
-            yield
+        with uninterrupted():
+            try:
+                yield
+            finally:
+                self.was_interrupted = check_captured_interrupt()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """While this lasts, a Ctrl-C is held back; then it is forgotten."""
+    with capture_interrupts():
+        yield

@@ -32,11 +32,15 @@ class Inputs:
     tables: dict[TableName, Table] = field(default_factory=dict)
     views: dict[TableName, PublishedPipeline] = field(default_factory=dict)
 
-    def resolve(self, names: Iterable[TableName]) -> None:
-        """Find *names*, and what the views among them read; NotFoundError names what is not there."""
+    def resolve(self, names: Iterable[TableName]) -> bool:
+        """Find *names*, and what the views among them read; NotFoundError names what is not there.
+
+        Whether anything was found that had not been found before.
+        """
         wanted = {
             name for name in names if name not in self.tables and name not in self.views
         }
+        is_news = bool(wanted)
         while wanted:
             views = find_views(self.platform, release=self.release, names=wanted)
             tables = self.platform.lake.tables(
@@ -47,6 +51,7 @@ class Inputs:
             self.tables |= tables
             read = {ref for view in views.values() for ref in view.spec.refs}
             wanted = read - self.tables.keys() - self.views.keys()
+        return is_news
 
     def register(self, connection: DuckDBPyConnection) -> None:
         """Let SQL read everything that was resolved, each under its full name."""

@@ -12,9 +12,10 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
-from rat_assets.heartbeat import Heartbeat
+from rat_assets.heartbeat import Heartbeat, uninterrupted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
@@ -46,6 +47,7 @@ from rat_resources.errors import (
     QualityError,
     QueryError,
     RatError,
+    RetryError,
     TemplateError,
 )
 from rat_resources.lake import register, strategies
@@ -121,6 +123,7 @@ class Attempt:
     step: Step
     number: int
     journal: Journal
+    is_last: bool = True  # whether nobody tries again when it fails
     branch: str = ""
     base_commit: str = ""
     started_at: datetime = field(
@@ -137,6 +140,7 @@ class Attempt:
     hold: Hold = field(init=False)
     heart: Heartbeat = field(init=False)
     inputs: Inputs = field(init=False)
+    test_inputs: Inputs = field(init=False)
     source: PipelineSource = field(init=False)
     connection: DuckDBPyConnection = field(init=False)
 
@@ -158,9 +162,12 @@ class Attempt:
                 with self.phase("publish") as profile:
                     outcome = self.publish(profile)
         except BaseException as error:
-            self.undo(error)
+            # A second Ctrl-C must not leave half of it.
+            with uninterrupted():
+                self.undo(error)
             raise
-        self.clean_up()
+        with uninterrupted():
+            self.clean_up()
         self.move_archived()
         return outcome
 
@@ -205,6 +212,10 @@ class Attempt:
             except duckdb.InterruptException as error:
                 self.heart.refuse_stop()
                 raise CancelledError from error
+            except Exception:
+                # An interrupt may come out as any error, of a script above all.
+                self.heart.refuse_stop()
+                raise
 
     # Before the first phase.
 
@@ -376,9 +387,9 @@ class Attempt:
                 raise LandingError(
                     message, fix=f"rat upload {self.name.namespace}/{zone.name} FILE"
                 )
-        if self.spec.zones and not self.files:
+        if not self.files:
             message = (
-                f"{self.name} has no table yet, and its landing zones have no files"
+                f"{self.name} has nothing to read: its landing zones have no files"
             )
             names = ", ".join(zone.name for zone in self.spec.zones)
             raise LandingError(message, fix=f"put a file into {names}")
@@ -419,7 +430,7 @@ class Attempt:
             merge_strategy=self.config.merge_strategy,
             table_exists=self.table is not None,
             full_refresh=self.step.full_refresh,
-            watermark_value=self.watermark(),
+            watermark_value=self.watermark,
             run_started_at=self.started_at,
             landing_zones={
                 zone: str(self.folders[zone.name]) for zone in self.spec.zones
@@ -428,6 +439,7 @@ class Attempt:
             else {},
         )
 
+    @cached_property
     def watermark(self) -> str | None:
         """The greatest value of the watermark column, as text; from the pinned table alone."""
         column = self.config.watermark_column
@@ -520,8 +532,12 @@ class Attempt:
         """Run every quality test on what the branch holds now."""
         if not self.spec.tests:
             return
-        self.inputs.resolve(self.spec.test_refs)
-        self.inputs.register(self.connection)
+        # What only tests read is no input of the run.
+        self.test_inputs = replace(
+            self.inputs,
+            tables=dict(self.inputs.tables),
+            views=dict(self.inputs.views),
+        )
         self.register_own()
         bench = Bench(self.connection, results=self.results)
         for test in self.spec.tests:
@@ -532,19 +548,27 @@ class Attempt:
     def register_own(self) -> None:
         """Let tests read what this run wrote, under the table's own name."""
         if self.spec.is_view:
-            self.inputs.views[self.name] = self.step.pipeline
-            self.inputs.define(self.connection, self.name, defined=set())
+            self.test_inputs.views[self.name] = self.step.pipeline
+            self.test_inputs.define(self.connection, self.name, defined=set())
         elif self.table is not None:
             register(self.connection, {self.name: self.table})
 
     def run_test(self, bench: Bench, test: QualityTest) -> TestResult:
-        """Run one test; one that does not compile could not run."""
+        """Run one test; one that does not compile, or reads what is not there, could not run."""
         self.heart.refuse_stop()
         try:
+            self.let_read(test)
             sql = self.render(self.source.files[test.path], path=test.path)
-        except TemplateError as error:
+        except (NotFoundError, TemplateError) as error:
             return bench.refuse(test, message=str(error))
         return bench.run(test, sql=sql)
+
+    def let_read(self, test: QualityTest) -> None:
+        """Let a test read what it refers to."""
+        others = [ref for ref in test.refs if ref != self.name]
+        if self.test_inputs.resolve(others):
+            self.test_inputs.register(self.connection)
+            self.register_own()
 
     def refuse_offenders(self) -> None:
         """QualityError when a test says that nothing may be published."""
@@ -688,19 +712,32 @@ class Attempt:
         reason = "cancelled" if cancelled else describe(error)
         self.journal.say(reason, level="error")
         with self.platform.metadata.transaction() as tx:
-            if not runs.end(tx, self.run_id, status, error=reason):
-                return  # published, or undone by somebody else
-            publications.undo(tx, self.run_id)
-            results = [result.to_row() for result in self.results]
-            runs.record_results(
-                tx,
-                self.run_id,
-                pipeline_id=self.step.pipeline.pipeline_id,
-                results=results,
-            )
-            landing.release(tx, self.run_id, failed=None if cancelled else reason)
-            wishes.finish(tx, self.run_id)
+            # Else it was published before the error, or undone by somebody else.
+            if runs.end(tx, self.run_id, status, error=reason):
+                self.give_back(tx, reason=reason if self.blames_files(error) else None)
         self.clean_up()
+
+    def give_back(self, tx: Session, *, reason: str | None) -> None:
+        """Give back what the run claimed; with a *reason* its files wait for somebody."""
+        publications.undo(tx, self.run_id)
+        runs.record_results(
+            tx,
+            self.run_id,
+            pipeline_id=self.step.pipeline.pipeline_id,
+            results=[result.to_row() for result in self.results],
+        )
+        landing.release(tx, self.run_id, failed=reason)
+        wishes.finish(tx, self.run_id)
+
+    def blames_files(self, error: BaseException) -> bool:
+        """Whether the files may be why it failed, and nobody tries them once more."""
+        if isinstance(error, QualityError):
+            return True
+        return (
+            self.is_last
+            and isinstance(error, Exception)
+            and not isinstance(error, RetryError)
+        )
 
     def clean_up(self) -> None:
         """Drop the branch and the staged files, keep the log, give back the lease."""
@@ -729,7 +766,9 @@ class Attempt:
         """Delete the branch, if it came that far."""
         if self.branch:
             refs = self.platform.lake.refs
-            refs.delete(self.branch, expected_hash=refs.head(self.branch))
+            # Whoever ended this run in its place has dropped the branch too.
+            with suppress(NotFoundError):
+                refs.delete(self.branch, expected_hash=refs.head(self.branch))
 
 
 def describe(error: BaseException) -> str:

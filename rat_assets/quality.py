@@ -63,7 +63,7 @@ class TestResult:
         found = (
             "no offenders"
             if not self.offenders
-            else f"{self.offenders:,} offending rows"
+            else f"{self.offenders:,} offending {'row' if self.offenders == 1 else 'rows'}"
         )
         return f"{self.test.name}: {self.verdict}, {found}"
 
@@ -160,7 +160,7 @@ class Bench:
         except duckdb.InterruptException:
             if not expired.is_set():
                 raise  # somebody else interrupts: the run is to stop
-            message = f"took more than {self.time_limit:.0f} s"
+            message = f"took more than {self.time_limit:g} s"
         except (duckdb.Error, RatError) as error:
             message = str(error)
         finally:
@@ -221,6 +221,5 @@ def check_specs(
 def describe_failure(results: Sequence[TestResult], *, table: TableName) -> str:
     """Why a table was not published, in one line a test."""
     blocking = [f"  {result.summary}" for result in results if result.blocks]
-    return "\n".join(
-        [f"{table}: {len(blocking)} quality tests stopped the publication", *blocking]
-    )
+    tests = "1 quality test" if len(blocking) == 1 else f"{len(blocking)} quality tests"
+    return "\n".join([f"{table}: {tests} stopped the publication", *blocking])

@@ -4,6 +4,7 @@ The script is trusted code. It runs top to bottom with the injected names of `NA
 prints goes to the run's log.
 """
 
+import ast
 import io
 import linecache
 import traceback
@@ -62,16 +63,19 @@ def run_script(
     names = inject(connection, context)
     # Tracebacks show the author's lines, though the file is in no folder.
     linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)
+    printed = Printed(context.log)
     try:
-        with redirect_stdout(Printed(context.log)):
+        with redirect_stdout(printed):
             exec(compile(code, path, "exec"), names)  # noqa: S102 - the pipeline is this code
-    except (duckdb.InterruptException, KeyboardInterrupt):
+        where = f"{path}:{result_line(code)}"
+        return select_result(names.get("result"), where=where, connection=connection)
+    except (duckdb.InterruptException, QueryError):
         raise
-    except Exception as error:
-        raise QueryError(describe(error, path=path)) from error
+    except (Exception, SystemExit) as error:
+        raise QueryError(describe(error, path=path, code=code)) from error
     finally:
+        printed.flush()
         linecache.cache.pop(path, None)
-    return select_result(names.get("result"), path=path, connection=connection)
 
 
 def inject(connection: DuckDBPyConnection, context: ScriptContext) -> dict[str, Any]:
@@ -144,18 +148,26 @@ class Printed(io.TextIOBase):
             self.rest = ""
 
 
-def describe(error: Exception, *, path: str) -> str:
+def describe(error: BaseException, *, path: str, code: str) -> str:
     """An exception with the author's own line."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == path]
-    line = own[-1].lineno if own else getattr(error, "lineno", None) or 1
+    # A lazy result fails when it is read, below none of the author's lines.
+    line = own[-1].lineno if own else result_line(code)
     return f"{path}:{line}: {type(error).__name__}: {error}"
 
 
-def select_result(result: object, *, path: str, connection: DuckDBPyConnection) -> str:
+def result_line(code: str) -> int:
+    """The line that assigns the result, the last one if there are several."""
+    names = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)]
+    stores = [each for each in names if isinstance(each.ctx, ast.Store)]
+    return max((each.lineno for each in stores if each.id == "result"), default=1)
+
+
+def select_result(result: object, *, where: str, connection: DuckDBPyConnection) -> str:
     """The query that selects a script's result."""
     if result is None:
-        message = f"{path}:1: the script left no result"
+        message = f"{where}: the script left no result"
         raise QueryError(message, fix="assign a table, frame or relation to `result`")
     if isinstance(result, duckdb.DuckDBPyRelation):
         # A relation of this very connection is drained before the write uses it.
@@ -171,16 +183,21 @@ def select_result(result: object, *, path: str, connection: DuckDBPyConnection) 
         result, pa.RecordBatch
     ):
         message = (
-            f"{path}:1: result is a {type(result).__name__}, which exports no Arrow"
+            f"{where}: result is a {type(result).__name__}, which exports no Arrow"
         )
         raise QueryError(
             message,
             fix="assign an Arrow table or reader, a relation, or a pandas or polars frame",
         )
-    rows = (
-        pa.Table.from_batches([result])
-        if isinstance(result, pa.RecordBatch)
-        else pa.table(result)
-    )
-    connection.register(RESULT, rows)
+    connection.register(RESULT, as_table(result))
     return f"SELECT * FROM {RESULT}"
+
+
+def as_table(result: Any) -> pa.Table:  # noqa: ANN401 - whatever exports Arrow
+    """Whatever exports Arrow as a table; of a pandas frame with the index that has a name."""
+    if isinstance(result, pa.RecordBatch):
+        return pa.Table.from_batches([result])
+    names = getattr(getattr(result, "index", None), "names", [])
+    if any(name is not None for name in names):
+        result = result.reset_index()
+    return pa.table(result)

@@ -42,7 +42,7 @@ def reconcile(whole: Platform, instance: dg.DagsterInstance) -> list[str]:
         *report_published(whole, instance),
         *drop_branches(whole),
         *remove_staging(whole),
-        *end_dagster_runs(instance),
+        *end_dagster_runs(whole, instance),
     ]
 
 
@@ -194,7 +194,7 @@ def report_runless(
         )
 
 
-def end_dagster_runs(instance: dg.DagsterInstance) -> Iterator[str]:
+def end_dagster_runs(whole: Platform, instance: dg.DagsterInstance) -> Iterator[str]:
     """End the Dagster runs whose worker died."""
     active = [
         dg.DagsterRunStatus.STARTED,
@@ -203,13 +203,26 @@ def end_dagster_runs(instance: dg.DagsterInstance) -> Iterator[str]:
         dg.DagsterRunStatus.NOT_STARTED,
     ]
     for run in instance.get_runs(dg.RunsFilter(statuses=active)):
-        if not is_dead(run.tags.get(WORKER_TAG)):
+        worker = run.tags.get(WORKER_TAG) or last_worker(whole, run.run_id)
+        if not is_dead(worker):
             continue
         if run.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, message=DIED)
         else:
             instance.report_run_failed(run, message=DIED)
         yield f"Dagster run {run.run_id}: {DIED}"
+
+
+def last_worker(whole: Platform, dagster_run_id: str) -> str | None:
+    """The process that worked last on a Dagster run; a launched one carries no tag."""
+    newest = (
+        select(Run.worker)
+        .where(Run.dagster_run_id == dagster_run_id)
+        .order_by(Run.created_at.desc())
+        .limit(1)
+    )
+    with whole.metadata.transaction() as tx:
+        return tx.scalar(newest)
 
 
 # The rest.
@@ -266,11 +279,22 @@ def remove_staging(whole: Platform) -> Iterator[str]:
     if not whole.staging.is_dir():
         return
     for folder in sorted(whole.staging.iterdir()):
+        run_id = as_uuid(folder.name)
+        if run_id is None:
+            continue  # not ours
         with whole.metadata.transaction() as tx:
-            run = tx.get(Run, uuid.UUID(folder.name))
+            run = tx.get(Run, run_id)
         if run is None or run.status in FINAL:
             shutil.rmtree(folder, ignore_errors=True)
             yield f"staging of run {folder.name}: removed"
+
+
+def as_uuid(name: str) -> uuid.UUID | None:
+    """The id that *name* is, if it is one."""
+    try:
+        return uuid.UUID(name)
+    except ValueError:
+        return None
 
 
 def settle_pipeline(whole: Platform, pipeline_id: uuid.UUID) -> None:
