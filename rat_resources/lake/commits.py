@@ -203,7 +203,9 @@ def contents_at(
     }
 
 
-# Arrays of arrays must be rectangular in Postgres, so a key travels as JSON.
+# Arrays of arrays must be rectangular in Postgres, so a key travels as JSON. The comparison of rows is
+# what only the primary key can answer; asked for `key = … ORDER BY seq DESC`, Postgres walks the whole
+# line back to a key that changed long ago.
 CONTENTS = text("""
     SELECT k.position, found.content
     FROM unnest(CAST(:keys AS jsonb[])) WITH ORDINALITY AS k (key, position)
@@ -215,12 +217,13 @@ CONTENTS = text("""
         FROM unnest(CAST(:lines AS bigint[]), CAST(:highs AS bigint[]))
             WITH ORDINALITY AS chain (line, high, depth)
         CROSS JOIN LATERAL (
-            SELECT o.content
+            SELECT o.key, o.content
             FROM lake.operations AS o
-            WHERE o.line = chain.line AND o.key = e.elements AND o.seq <= chain.high
-            ORDER BY o.seq DESC
+            WHERE o.line = chain.line AND (o.key, o.seq) <= (e.elements, chain.high)
+            ORDER BY o.key DESC, o.seq DESC
             LIMIT 1
         ) AS newest
+        WHERE newest.key = e.elements
         ORDER BY chain.depth
         LIMIT 1
     ) AS found

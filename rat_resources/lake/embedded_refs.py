@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
 
@@ -188,23 +189,24 @@ class EmbeddedRefs:
         """The commits from *at* back along the first parents, newest first, page by page."""
         with self.engine.connect() as tx:
             chain = chain_of(tx, _resolve(tx, at))
-        left = limit
-        for commit in self._walk(chain):
-            if left == 0 or commit.hash == until:
+        page = PAGE if limit is None else min(limit, PAGE)
+        for commit in islice(self._walk(chain, page=page), limit):
+            if commit.hash == until:
                 return
             yield commit
-            left = None if left is None else left - 1
 
-    def _walk(self, chain: Chain) -> Iterator[Commit]:
+    def _walk(self, chain: Chain, *, page: int) -> Iterator[Commit]:
         for segment in chain:
             rest = segment
-            while page := self._log_page(rest):
-                yield from (commit for _, commit in page)
-                rest = replace(rest, high=page[-1][0].seq - 1)
+            while found := self._log_page(rest, limit=page):
+                yield from (commit for _, commit in found)
+                rest = replace(rest, high=found[-1][0].seq - 1)
 
-    def _log_page(self, segment: Segment) -> list[tuple[Position, Commit]]:
+    def _log_page(
+        self, segment: Segment, *, limit: int
+    ) -> list[tuple[Position, Commit]]:
         with self.engine.connect() as tx:
-            return log_page(tx, segment, limit=PAGE)
+            return log_page(tx, segment, limit=limit)
 
     def diff(self, before: str, *, after: str) -> list[Difference]:
         """Every key that holds something else *after* than *before*, by key."""

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from rat_resources.errors import MergeConflictError
+from rat_resources.lake.commits import CONTENTS, encode_key
 from rat_resources.lake.embedded_refs import EmbeddedRefs
 from rat_resources.lake.refs import (
     MAIN,
@@ -24,6 +25,7 @@ from rat_resources.lake.refs import (
 from rat_resources.metadata import Metadata
 from tests.rat_resources.lake.contents import (
     ORDERS,
+    SALES,
     change_table,
     file_at,
     make_namespaces,
@@ -178,6 +180,62 @@ def test_a_commit_writes_only_what_it_changes(
         )
         assert tuple(tx.scalars(newest).first() or ()) == ORDERS
         assert list(tx.scalars(counted))[-1] == 1
+
+
+MAIN_POSITION = """
+    SELECT commits.line, seq
+    FROM lake.commits
+    JOIN lake.refs USING (hash)
+    WHERE name = 'main'
+"""
+LONG_HISTORY = """
+    INSERT INTO lake.commits (hash, line, seq, parent_hash, message, authors, properties)
+    SELECT 'h' || seq, :line, seq, 'h' || seq - 1, 'Change it', '{}', '{}'
+    FROM generate_series(:seq + 1, :seq + 10000) AS seq
+"""
+MANY_BRANCHES = """
+    WITH opened AS (
+        INSERT INTO lake.lines (parent_line, parent_seq)
+        SELECT :line, seq
+        FROM generate_series(:seq, :seq + 9999) AS seq
+        RETURNING id, parent_seq
+    )
+    INSERT INTO lake.commits (hash, line, seq, message, authors, properties)
+    SELECT 'b' || id, id, parent_seq + 1, 'Change it', '{}', '{}'
+    FROM opened
+"""
+LONG_OPERATIONS = """
+    INSERT INTO lake.operations (line, seq, key, content)
+    SELECT line, seq, ARRAY['shop', 'gold', 't' || seq % 20], jsonb_build_object(
+        'type', 'ICEBERG_TABLE', 'metadata_location', hash, 'id', 'x'
+    )
+    FROM lake.commits
+    WHERE seq > :seq
+"""
+
+
+@pytest.mark.parametrize(
+    "key", [("shop",), SALES, ("shop", "gold", "t1"), ("shop", "gold", "no")]
+)
+def test_a_key_is_found_at_once_in_a_long_history(
+    refs: EmbeddedRefs, metadata: Metadata, key: Key
+) -> None:
+    publish_table(refs, ORDERS)
+    publish_table(refs, SALES)
+    with metadata.engine.begin() as tx:
+        line, seq = tx.execute(text(MAIN_POSITION)).one()
+        end = {"line": line, "seq": seq}
+        tx.execute(text(LONG_HISTORY), end)
+        tx.execute(text(MANY_BRANCHES), end)
+        tx.execute(text(LONG_OPERATIONS), end)
+        tx.execute(text("ANALYZE lake.operations"))
+
+    with metadata.engine.connect() as tx:
+        wanted = {"lines": [line], "highs": [seq + 10000], "keys": [encode_key(key)]}
+        explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {CONTENTS.text}"
+        plan = tx.execute(text(explain), wanted).scalar_one()[0]["Plan"]
+
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 20
 
 
 # A model: branches as plain dictionaries, merges as set algebra, a few hundred random steps.
