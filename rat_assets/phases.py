@@ -514,19 +514,32 @@ class Attempt:
         try:
             yield
         except QueryError as error:
-            found = DUCKDB_LINE.search(error.message)
-            if found is None or self.spec.type != "sql":
+            if self.spec.type != "sql":
                 raise
             path = self.source.path(self.spec.code_file)
-            line = author_line(
-                self.source.code,
-                path=path,
-                context=self.render_context,
-                line=int(found[1]),
-            )
+            line = self.find_line(error)
+            where = path if line is None else f"{path}:{line}"
             first = error.message.splitlines()[0]
-            message = f"{path}:{line}: {first}"
-            raise QueryError(message, fix=error.fix) from error
+            raise QueryError(f"{where}: {first}", fix=error.fix) from error
+
+    def find_line(self, error: QueryError) -> int | None:
+        """The author's line that *error* is about, if DuckDB knows."""
+        if not isinstance(error.__cause__, duckdb.Error):
+            return None
+        # It ran without the blank lines before it.
+        said, above = error.message, blank_lines(self.sql)
+        try:
+            # Of a relation DuckDB doesn't say the line; binding it once more does.
+            self.connection.execute(f"EXPLAIN {self.sql}")
+        except duckdb.Error as again:
+            said, above = str(again), 0
+        found = DUCKDB_LINE.search(said)
+        return found and author_line(
+            self.source.code,
+            path=self.source.path(self.spec.code_file),
+            context=self.render_context,
+            line=int(found[1]) + above,
+        )
 
     def test(self, profile: Profile) -> None:
         """Run every quality test on what the branch holds now."""
@@ -769,6 +782,11 @@ class Attempt:
             # Whoever ended this run in its place has dropped the branch too.
             with suppress(NotFoundError):
                 refs.delete(self.branch, expected_hash=refs.head(self.branch))
+
+
+def blank_lines(query: str) -> int:
+    """How many lines there are before a query begins."""
+    return query[: len(query) - len(query.lstrip())].count("\n")
 
 
 def describe(error: BaseException) -> str:

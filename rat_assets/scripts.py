@@ -172,6 +172,9 @@ def select_result(result: object, *, where: str, connection: DuckDBPyConnection)
     if isinstance(result, duckdb.DuckDBPyRelation):
         # A relation of this very connection is drained before the write uses it.
         result.to_table(RESULT)
+        if not has_table(connection, RESULT):
+            message = f"{where}: result is a relation of another connection"
+            raise QueryError(message, fix="make it by duckdb_conn.sql(…)")
         return f"SELECT * FROM {RESULT}"
     if isinstance(result, pa.RecordBatchReader):
         # It may come from this very connection, whose next query would end it.
@@ -201,3 +204,9 @@ def as_table(result: Any) -> pa.Table:  # noqa: ANN401 - whatever exports Arrow
     if any(name is not None for name in names):
         result = result.reset_index()
     return pa.table(result)
+
+
+def has_table(connection: DuckDBPyConnection, name: str) -> bool:
+    """Whether a connection knows a table."""
+    found = "SELECT 1 FROM duckdb_tables() WHERE table_name = ?"
+    return connection.execute(found, [name]).fetchone() is not None
