@@ -1,0 +1,278 @@
+"""Steps: what is tried again, what Dagster is told, and what it is not."""
+
+import uuid
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from sqlalchemy import select
+
+from rat_resources import leases
+from rat_resources.lake.refs import MAIN
+from rat_resources.metadata.landing import ClaimState, LandingClaim
+from rat_resources.metadata.pipelines import Pipeline
+from rat_resources.names import TableName
+from tests.factories import Shop
+from tests.hooks import cancel, dagster_status, settle, when
+
+NUMBERS = "shop/pipelines/bronze/numbers"
+QUERY = {f"{NUMBERS}/pipeline.sql": "SELECT range AS n FROM range(3)"}
+TWICE = "max_retries: 2\nretry_delay_seconds: 0\n"
+
+
+def failing(shop: Shop, *, times: int, code: str = "pa.table({'n': [1]})") -> str:
+    """A script that fails the first *times* that it runs."""
+    counter = shop.folder.parent / "counter"
+    return f"""
+import pathlib
+counter = pathlib.Path({str(counter)!r})
+count = int(counter.read_text()) if counter.exists() else 0
+counter.write_text(str(count + 1))
+if count < {times}:
+    raise RuntimeError(f'failure {{count}}')
+result = {code}
+"""
+
+
+def write_elsewhere(shop: Shop, name: str, *, values: list[int]) -> None:
+    """Publish rows of a table by a branch of somebody else."""
+    table, branch = TableName.parse(name), f"elsewhere-{uuid.uuid4()}"
+    refs = shop.whole.lake.refs
+    base = refs.head(MAIN)
+    refs.create(branch, at=f"{MAIN}@{base}")
+    catalog = shop.whole.lake.catalog(branch)
+    rows = pa.table({"n": pa.array(values, pa.int64())})
+    if catalog.table_exists(table.key):
+        written = catalog.load_table(table.key)
+    else:
+        catalog.create_namespace_if_not_exists(table.key[:1])
+        catalog.create_namespace_if_not_exists(table.key[:2])
+        written = catalog.create_table(table.key, schema=rows.schema)
+    written.append(rows)
+    refs.merge(branch, from_hash=refs.head(branch), into=MAIN, expected_hash=base)
+
+
+# Trying again.
+
+
+def test_a_failed_run_is_repeated_as_another_run_on_another_branch(shop: Shop) -> None:
+    shop.publish(
+        {
+            f"{NUMBERS}/pipeline.py": failing(shop, times=2),
+            f"{NUMBERS}/config.yaml": TWICE,
+        }
+    )
+
+    report = shop.run()
+
+    assert report.tables[0].status == "published"
+    found = shop.runs()
+    assert [run.status for run in found] == ["failed", "failed", "success"]
+    assert [run.attempt for run in found] == [1, 2, 3]
+    assert len({run.branch for run in found}) == 3
+    assert len({run.dagster_run_id for run in found}) == 1
+    assert len(shop.materializations("shop.bronze.numbers")) == 1
+    assert shop.branches == []
+
+
+def test_retries_come_to_an_end(shop: Shop) -> None:
+    shop.publish(
+        {
+            f"{NUMBERS}/pipeline.py": failing(shop, times=9),
+            f"{NUMBERS}/config.yaml": TWICE,
+        }
+    )
+
+    report = shop.run()
+
+    assert report.tables[0].status == "failed"
+    assert "failure 2" in (report.tables[0].error or "")
+    assert len(shop.runs()) == 3
+
+
+def test_what_the_tests_stopped_is_not_tried_again(shop: Shop) -> None:
+    test = f"{NUMBERS}/tests/quality/small.sql"
+    shop.publish(
+        QUERY | {f"{NUMBERS}/config.yaml": TWICE, test: "FROM {{ this }} WHERE n > 1"}
+    )
+
+    report = shop.run()
+
+    assert report.tables[0].failed == 1
+    assert len(shop.runs()) == 1
+    assert shop.runs()[0].error is not None
+    assert "1 quality test stopped the publication" in shop.runs()[0].error
+    assert "small: failed, 1 offending row" in shop.runs()[0].error
+
+
+def test_a_retry_reads_the_files_of_the_attempt_that_failed(shop: Shop) -> None:
+    reading = failing(
+        shop,
+        times=1,
+        code="duckdb_conn.sql(f\"FROM read_csv('{landing_zone('z', new=True)}/*')\")",
+    )
+    shop.publish({f"{NUMBERS}/pipeline.py": reading, f"{NUMBERS}/config.yaml": TWICE})
+    settle(shop.land("a.csv", "n\n1\n", zone="shop/z"))
+    shop.notice()
+
+    report = shop.run(trigger="trigger:lz_upload:shop/z")
+
+    assert (report.tables[0].status, report.tables[0].rows_written) == ("published", 1)
+
+
+def test_the_files_of_the_last_attempt_wait_with_the_reason(shop: Shop) -> None:
+    reading = failing(shop, times=9, code="landing_zone('z', new=True)")
+    shop.publish({f"{NUMBERS}/pipeline.py": reading})
+    settle(shop.land("a.csv", "n\n1\n", zone="shop/z"))
+    shop.notice()
+
+    shop.run(trigger="trigger:lz_upload:shop/z")
+
+    with shop.whole.metadata.transaction() as tx:
+        (claim,) = tx.scalars(select(LandingClaim)).all()
+        assert claim.state == ClaimState.WAITING
+        assert "failure 0" in claim.reason
+
+
+def test_nobody_waits_for_a_retry_of_a_cancelled_run(shop: Shop) -> None:
+    shop.publish(
+        {
+            f"{NUMBERS}/pipeline.py": failing(shop, times=9),
+            f"{NUMBERS}/config.yaml": "max_retries: 1\nretry_delay_seconds: 3600\n",
+        }
+    )
+
+    with when("write", lambda: cancel(shop), state="failed"):
+        report = shop.run()
+
+    assert report.tables[0].status == "cancelled"
+    canceled = dg.DagsterRunStatus.CANCELED
+    assert dagster_status(shop, report.dagster_run_id) == canceled
+
+
+# Conflicts.
+
+
+def test_what_others_publish_meanwhile_is_no_conflict(shop: Shop) -> None:
+    shop.publish(QUERY)
+
+    with when("test", lambda: write_elsewhere(shop, "shop.bronze.other", values=[1])):
+        report = shop.run()
+
+    assert report.tables[0].status == "published"
+    assert len(shop.runs()) == 1
+    assert shop.rows("shop.bronze.other") == [(1,)]
+
+
+@pytest.mark.parametrize("exists", [False, True], ids=["a new table", "an old table"])
+def test_a_conflict_is_run_again_on_top(shop: Shop, *, exists: bool) -> None:
+    shop.publish({f"{NUMBERS}/pipeline.sql": APPENDING})
+    if exists:
+        shop.run()
+
+    with when(
+        "test", lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[70])
+    ):
+        report = shop.run()
+
+    assert report.tables[0].status == "published", report.tables[0].error
+    statuses = [run.status for run in shop.runs()][-2:]
+    assert statuses == ["failed", "success"]
+    expected = [(0,), (1,), (2,)] * (2 if exists else 1) + [(70,)]
+    found = [row[:1] for row in shop.rows("shop.bronze.numbers")]
+    assert found == sorted(expected)
+    assert shop.branches == []
+
+
+APPENDING = "-- @merge_strategy: append_only\nSELECT range AS n FROM range(3)"
+
+
+def test_a_second_conflict_is_a_failure(shop: Shop) -> None:
+    shop.publish({f"{NUMBERS}/pipeline.sql": APPENDING})
+    again = when(
+        "test", lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[2])
+    )
+    once = when(
+        "test", lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[1])
+    )
+
+    def conflict_again() -> None:
+        again.__enter__()
+
+    with once, when("publish", conflict_again, state="failed"):
+        report = shop.run()
+    again.__exit__(None, None, None)
+
+    assert report.tables[0].status == "failed"
+    assert [run.status for run in shop.runs()] == ["failed", "failed"]
+    assert shop.rows("shop.bronze.numbers") == [(1,), (2,)]
+    assert shop.branches == []
+
+
+# One at a time.
+
+
+def test_a_waiting_run_can_be_cancelled(shop: Shop) -> None:
+    shop.publish(QUERY)
+    with shop.whole.metadata.transaction() as tx:
+        (pipeline,) = tx.scalars(select(Pipeline)).all()
+        leases.acquire(tx, pipeline.id, run_id=uuid.uuid4())
+
+    with when("", lambda: cancel(shop), state="said", says="waiting"):
+        report = shop.run()
+
+    assert report.tables[0].status == "cancelled"
+    assert shop.runs()[0].started_at is None
+
+
+def test_a_waiting_run_runs_when_the_other_is_over(shop: Shop) -> None:
+    shop.publish(QUERY)
+    with shop.whole.metadata.transaction() as tx:
+        (pipeline,) = tx.scalars(select(Pipeline)).all()
+        other = leases.acquire(tx, pipeline.id, run_id=uuid.uuid4())
+        assert other is not None
+
+    def end_other() -> None:
+        with shop.whole.metadata.transaction() as tx:
+            leases.release(tx, other)
+
+    with when("", end_other, state="said", says="waiting"):
+        report = shop.run()
+
+    assert report.tables[0].status == "published"
+
+
+# What Dagster is told.
+
+
+def test_a_failure_says_what_stands_on_main(shop: Shop) -> None:
+    shop.publish({f"{NUMBERS}/pipeline.sql": "SELECT missing"})
+
+    report = shop.run()
+
+    logs = shop.instance.all_logs(
+        report.dagster_run_id, of_type=dg.DagsterEventType.STEP_FAILURE
+    )
+    (event,) = [entry.dagster_event for entry in logs]
+    assert event is not None
+    error = event.step_failure_data.user_failure_data
+    assert error is not None
+    assert f"main is unchanged at {shop.main[:12]}" in (error.description or "")
+    assert error.metadata["phase"].value == "write"
+
+
+def test_a_warning_stops_nothing_and_is_seen(shop: Shop) -> None:
+    test = f"{NUMBERS}/tests/quality/small.sql"
+    shop.publish(QUERY | {test: "-- @severity: warn\nFROM {{ this }} WHERE n > 0"})
+
+    report = shop.run()
+
+    assert (report.tables[0].status, report.tables[0].warned) == ("published", 1)
+    (entry,) = shop.instance.all_logs(
+        report.dagster_run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    )
+    assert entry.dagster_event is not None
+    check = entry.dagster_event.asset_check_evaluation_data
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.target_materialization_data is not None
+    assert "2 offending rows (published" in (check.description or "")
