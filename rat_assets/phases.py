@@ -58,7 +58,7 @@ from rat_resources.lake.sql import quote
 from rat_resources.lake.types import type_words
 from rat_resources.lake.writing import Written
 from rat_resources.leases import Hold
-from rat_resources.metadata.runs import RunStatus
+from rat_resources.metadata.runs import Run, RunStatus
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.publications import Intent
@@ -124,6 +124,7 @@ class Attempt:
     number: int
     journal: Journal
     is_last: bool = True  # whether nobody tries again when it fails
+    was_published: bool = False  # though an error came after it
     branch: str = ""
     base_commit: str = ""
     started_at: datetime = field(
@@ -167,8 +168,7 @@ class Attempt:
                 self.undo(error)
             raise
         with uninterrupted():
-            self.clean_up()
-        self.move_archived()
+            self.tidy()
         return outcome
 
     @property
@@ -725,9 +725,11 @@ class Attempt:
         reason = "cancelled" if cancelled else describe(error)
         self.journal.say(reason, level="error")
         with self.platform.metadata.transaction() as tx:
-            # Else it was published before the error, or undone by somebody else.
             if runs.end(tx, self.run_id, status, error=reason):
                 self.give_back(tx, reason=reason if self.blames_files(error) else None)
+            else:  # published before the error, or undone by somebody else
+                run = tx.get_one(Run, self.run_id)
+                self.was_published = run.status == RunStatus.SUCCESS
         self.clean_up()
 
     def give_back(self, tx: Session, *, reason: str | None) -> None:
@@ -751,6 +753,15 @@ class Attempt:
             and isinstance(error, Exception)
             and not isinstance(error, RetryError)
         )
+
+    def tidy(self) -> None:
+        """Clean up after a publication, which stands whatever becomes of this."""
+        try:
+            self.clean_up()
+            self.move_archived()
+        except Exception as error:  # noqa: BLE001 - to repeat the run would publish twice
+            what = f"published, but not all was tidied up: {describe(error)}"
+            self.journal.say(what, level="warning")
 
     def clean_up(self) -> None:
         """Drop the branch and the staged files, keep the log, give back the lease."""

@@ -3,7 +3,6 @@
 `rat run` and the job `run` call this; sensors and the UI launch the job `pipelines` instead.
 """
 
-import logging
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -32,11 +31,8 @@ from rat_resources.metadata.runs import Run
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile
-from rat_resources.reconciliation import reconcile
 from rat_resources.workers import this_worker
 from rat_sensors.jobs import PIPELINES
-
-LOG = logging.getLogger(__name__)
 
 Status = Literal["published", "unchanged", "failed", "cancelled", "skipped"]
 

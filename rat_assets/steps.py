@@ -141,7 +141,7 @@ def run_attempts(
             if conflicts > 1:
                 raise failure(attempt, error) from error
         except Exception as error:
-            if retries <= 0:
+            if retries <= 0 or attempt.was_published:
                 raise failure(attempt, error) from error
             retries -= 1
             log.warning(
