@@ -5,6 +5,7 @@ import pytest
 from sqlalchemy import func, select
 
 from rat_assets import heartbeat
+from rat_resources import leases
 from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.runs import Lease, Publication, PublicationState
@@ -50,7 +51,7 @@ def claims(shop: Shop) -> list[ClaimState]:
 @pytest.fixture
 def _quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A heart that beats fast, so that a cancel is noticed soon."""
-    monkeypatch.setattr(heartbeat, "HEARTBEAT", heartbeat.HEARTBEAT / 20)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", leases.HEARTBEAT / 20)
 
 
 @pytest.mark.usefixtures("_quick_heart")
