@@ -1,17 +1,24 @@
 """Steps: what is tried again, what Dagster is told, and what it is not."""
 
+import os
+import signal
 import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
 from sqlalchemy import select
 
-from rat_resources import leases
+from rat_assets.runner import RunReport
+from rat_resources import leases, publications
 from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.names import TableName
+from rat_resources.reconciliation import reconcile
 from tests.factories import Shop
 from tests.hooks import cancel, dagster_status, settle, when
 
@@ -164,6 +171,48 @@ def test_what_goes_wrong_after_the_merge_publishes_nothing_twice(shop: Shop) -> 
     assert len(shop.materializations("shop.bronze.numbers")) == 1
 
 
+def test_an_error_after_the_merge_is_told_and_not_repeated(shop: Shop) -> None:
+    shop.publish(
+        {f"{NUMBERS}/pipeline.sql": APPENDING, f"{NUMBERS}/config.yaml": TWICE}
+    )
+
+    def fail() -> None:
+        raise RuntimeError("out of luck")
+
+    with when("publish", fail, state="said", says="published"):
+        report = shop.run()
+    untold = len(shop.materializations("shop.bronze.numbers"))
+    reconcile(shop.whole, shop.instance)
+
+    assert report.tables[0].status == "published"
+    failed = dg.DagsterRunStatus.FAILURE
+    assert dagster_status(shop, report.dagster_run_id) == failed
+    assert (len(shop.runs()), len(shop.rows("shop.bronze.numbers"))) == (1, 3)
+    assert (untold, len(shop.materializations("shop.bronze.numbers"))) == (0, 1)
+    assert shop.branches == []
+
+
+def test_ctrl_c_during_the_merge_waits_until_it_is_told(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silver = "shop/pipelines/silver/numbers/pipeline.sql"
+    shop.publish(QUERY | {silver: "SELECT n FROM {{ ref('bronze.numbers') }}"})
+    merge = publications.publish
+
+    def interrupted(*asked: Any, **named: Any) -> str | None:  # noqa: ANN401 - whatever it is
+        os.kill(os.getpid(), signal.SIGINT)
+        return merge(*asked, **named)
+
+    monkeypatch.setattr(publications, "publish", interrupted)
+
+    report = shop.run()
+
+    assert [each.status for each in report.tables] == ["published", "skipped"]
+    canceled = dg.DagsterRunStatus.CANCELED
+    assert dagster_status(shop, report.dagster_run_id) == canceled
+    assert len(shop.materializations("shop.bronze.numbers")) == 1
+
+
 # Conflicts.
 
 
@@ -254,6 +303,31 @@ def test_a_waiting_run_runs_when_the_other_is_over(shop: Shop) -> None:
         report = shop.run()
 
     assert report.tables[0].status == "published"
+
+
+def test_two_runs_at_once_run_one_after_the_other(shop: Shop) -> None:
+    shop.publish({f"{NUMBERS}/pipeline.sql": APPENDING})
+    waits = Event()
+    with ThreadPoolExecutor() as pool:
+        seconds: list[Future[RunReport]] = []
+
+        def begin_second() -> None:
+            seconds.append(pool.submit(shop.run))
+            assert waits.wait(timeout=60)
+
+        with (
+            when("", waits.set, state="said", says="waiting"),
+            when("write", begin_second),
+        ):
+            first = shop.run()
+            second = seconds[0].result(timeout=60)
+
+    assert (first.succeeded, second.succeeded) == (True, True)
+    assert len(shop.rows("shop.bronze.numbers")) == 6
+    earlier, later = shop.runs()
+    assert earlier.finished_at is not None
+    assert later.started_at is not None
+    assert later.started_at > earlier.finished_at
 
 
 # What Dagster is told.
