@@ -100,15 +100,28 @@ def test_a_cancel_interrupts_a_test_that_does_not_end(shop: Shop) -> None:
 
 
 @pytest.mark.usefixtures("_quick_heart")
-def test_a_cancel_interrupts_a_script(shop: Shop) -> None:
-    code = f"result = duckdb_conn.sql({ENDLESS!r}).to_arrow_table()"
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"result = duckdb_conn.sql({ENDLESS!r}).to_arrow_table()",
+        f"result = duckdb_conn.sql({ENDLESS!r})",
+        f"result = duckdb_conn.sql({ENDLESS!r}).to_arrow_reader()",
+        "while True:\n    result = None",
+        "while True:\n    try:\n        result = 1 / 0\n"
+        "    except Exception:\n        pass",
+    ],
+    ids=["a query", "a lazy relation", "a lazy reader", "a loop", "a stubborn loop"],
+)
+def test_a_cancel_interrupts_a_script(shop: Shop, code: str) -> None:
     shop.publish({"shop/pipelines/bronze/endless/pipeline.py": code})
 
     with when("write", lambda: cancel(shop)):
         report = shop.run()
 
     assert report.tables[0].status == "cancelled"
-    assert shop.branches == []
+    canceled = dg.DagsterRunStatus.CANCELED
+    assert dagster_status(shop, report.dagster_run_id) == canceled
+    assert (shop.branches, holders(shop)) == ([], 0)
 
 
 def test_a_cancel_just_before_the_merge_is_not_too_late(shop: Shop) -> None:
