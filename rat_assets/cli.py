@@ -56,7 +56,7 @@ class Commands(click.Group):
             code = super().main(*args, **extra)
             sys.stdout.flush()
         except click.ClickException as error:
-            error.show()
+            click.echo(f"rat: {one_line(error)}", err=True)
             return error.exit_code
         except (click.Abort, KeyboardInterrupt):
             click.echo("rat: stopped", err=True)
@@ -67,6 +67,17 @@ class Commands(click.Group):
         except Exception as error:  # noqa: BLE001 - nobody shall see a traceback unasked
             return explain(error)
         return code if isinstance(code, int) else 0
+
+
+def one_line(error: click.ClickException) -> str:
+    """A wrong call in one line, with where to read how to call it right."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    path = (
+        error.ctx.command_path
+        if isinstance(error, click.UsageError) and error.ctx
+        else "rat"
+    )
+    return f"{message}; see `{path} --help`" if "--help" not in message else message
 
 
 def explain(error: Exception) -> int:
@@ -80,7 +91,8 @@ def explain(error: Exception) -> int:
         problems = "1 problem" if count == 1 else f"{count} problems"
         click.echo(f"rat: nothing was published; solve {problems}", err=True)
     elif isinstance(error, RatError):
-        click.echo(f"rat: {error}", err=True)
+        # What Postgres and DuckDB say may go over several lines.
+        click.echo(f"rat: {' '.join(str(error).split())}", err=True)
     else:
         said = str(error).strip().partition("\n")[0]
         name = type(error).__name__
@@ -215,6 +227,22 @@ def upload(zone: str, files: tuple[Path, ...], *, as_json: bool) -> None:
     from rat_assets.commands import zones
 
     zones.upload(zone, files, as_json=as_json)
+
+
+@rat.command()
+@as_json
+def waiting(*, as_json: bool) -> None:
+    """List the landing files that wait for somebody, and why.
+
+    The files of a failed run wait until their pipeline is published anew, a person runs it, or
+    `rat reject` takes them out; newer files run without them.
+
+    \b
+    Example: rat waiting
+    """
+    from rat_assets.commands import zones
+
+    zones.list_waiting(as_json=as_json)
 
 
 @rat.command()

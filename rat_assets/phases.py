@@ -409,11 +409,7 @@ class Attempt:
             self.journal.say(f"{dropped.file.name}: {dropped.why}", level="warning")
         gone = {dropped.file.id for dropped in staged.dropped}
         self.files = [file for file in self.files if file.id not in gone]
-        for file in self.files:
-            if file.zone.expected_columns:
-                landing.refuse_unexpected(
-                    self.connection, file, folder=staged.folders[file.zone.name]
-                )
+        landing.refuse_unexpected(self.connection, self.files, folders=staged.folders)
         return staged.folders
 
     def render(self, template: str, *, path: str) -> str:

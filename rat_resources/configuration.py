@@ -147,7 +147,15 @@ class UnfitError(ValueError):
 
     def __init__(self, what: str, fix: str, *, line: int | None = None) -> None:
         self.what, self.fix, self.line = what, fix, line
+        self.more: tuple[UnfitError, ...] = ()  # a list may be wrong in several places
         super().__init__(f"{what}; {fix}")
+
+    @classmethod
+    def of(cls, found: Sequence["UnfitError"]) -> "UnfitError":
+        """All that was found, as the first of them."""
+        first, *more = (each for error in found for each in (error, *error.more))
+        first.more = tuple(more)
+        return first
 
 
 @dataclass(frozen=True)
@@ -195,11 +203,13 @@ def read_configuration(
     for key, (value, place) in said.items():
         try:
             values[key] = READERS[key](value, namespace)
-        except UnfitError as unfit:
-            line = unfit.line or place.line
-            problems.append(
-                Problem(place.path, line, f"{key}: {unfit.what}", unfit.fix)
-            )
+        except UnfitError as error:
+            problems += [
+                Problem(
+                    place.path, each.line or place.line, f"{key}: {each.what}", each.fix
+                )
+                for each in (error, *error.more)
+            ]
     places = {key: place for key, (_, place) in said.items()}
     config = PipelineConfig(**values)
     broken = said.keys() - values.keys()
@@ -487,11 +497,18 @@ class ListReader:
             )
             raise UnfitError(what, fix)
         items: dict[object, Any] = {}
+        found: list[UnfitError] = []
         for each in located.value:
-            item = self.read_item(each, namespace)
+            try:
+                item = self.read_item(each, namespace)
+            except UnfitError as unfit:
+                found.append(unfit)
+                continue
             if items.setdefault(self.identity(item), item) is not item:
                 what = "this item says the same as an earlier one"
-                raise UnfitError(what, "remove it", line=each.line)
+                found.append(UnfitError(what, "remove it", line=each.line))
+        if found:
+            raise UnfitError.of(found)
         return tuple(items.values())
 
     def read_item(self, item: Located, namespace: str) -> object:
@@ -501,15 +518,20 @@ class ListReader:
             raise UnfitError(what, f"write - {self.required[0]}: …", line=item.line)
         doubled: list[Problem] = []
         entries = dict(unique_entries(item, problems=doubled, path=""))
-        for problem in doubled:
-            raise UnfitError(problem.what, problem.fix, line=problem.line)
-        values = {
-            key: self.read_value(key, each, namespace) for key, each in entries.items()
-        }
+        found = [UnfitError(each.what, each.fix, line=each.line) for each in doubled]
+        values = {}
+        for key, each in entries.items():
+            try:
+                values[key] = self.read_value(key, each, namespace)
+            except UnfitError as unfit:
+                found.append(unfit)
         for key in self.required:
-            if key not in values:
+            is_misspelt = any(key in each.fix for each in found)
+            if key not in entries and not is_misspelt:
                 what = f"{key} is missing"
-                raise UnfitError(what, f"add {key}: …", line=item.line)
+                found.append(UnfitError(what, f"add {key}: …", line=item.line))
+        if found:
+            raise UnfitError.of(found)
         try:
             return self.make(values, namespace)
         except UnfitError as unfit:

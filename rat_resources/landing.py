@@ -5,6 +5,7 @@ it reads, and its publication commits them. Moving files aside is `rat_resources
 """
 
 import mimetypes
+import shlex
 import shutil
 import time
 import uuid
@@ -50,6 +51,7 @@ QUIET = timedelta(seconds=2)
 MOST_FILES = 20_000
 MOST_BYTES = 4 << 30
 MOST_DEATHS = 3
+MOST_NAMED = 20
 
 clock = func.clock_timestamp
 texts = ARRAY(Text())
@@ -651,18 +653,27 @@ def is_claimed_by(run_id: uuid.UUID) -> ColumnElement[bool]:
 
 
 def refuse_unexpected(
-    connection: duckdb.DuckDBPyConnection, file: ClaimedFile, *, folder: Path
+    connection: duckdb.DuckDBPyConnection,
+    files: Sequence[ClaimedFile],
+    *,
+    folders: Mapping[str, Path],
 ) -> None:
-    """Raise LandingError when a staged file has not the columns that its zone expects."""
-    if not file.zone.expected_columns:
-        return
-    problem = check_expected(
-        connection,
-        folder / file.name,
-        name=f"{file.zone}/{file.name}",
-        expected=file.zone.expected_columns,
-    )
-    if problem:
+    """Raise LandingError that names every staged file without the columns that its zone expects."""
+    unfit: dict[ClaimedFile, str] = {}
+    for file in files:
+        if file.zone.expected_columns:
+            problem = check_expected(
+                connection,
+                folders[file.zone.name] / file.name,
+                name=f"{file.zone}/{file.name}",
+                expected=file.zone.expected_columns,
+            )
+            unfit |= {file: problem} if problem else {}
+    if unfit:
+        some = next(iter(unfit))
+        more = len(unfit) - MOST_NAMED
         raise LandingError(
-            problem, fix=f"correct the file, or: rat reject {file.zone} {file.name!r}"
+            "; ".join([*unfit.values()][:MOST_NAMED])
+            + (f"; and {more} more files" if more > 0 else ""),
+            fix=f"correct what is wrong, or: rat reject {some.zone} {shlex.quote(some.name)}",
         )

@@ -5,6 +5,7 @@ from decimal import Decimal
 import dagster as dg
 from sqlalchemy import func, select
 
+from rat_resources import landing
 from rat_resources.metadata.automation import Wish
 from rat_resources.metadata.catalog import IcebergColumn, IcebergTable
 from rat_resources.metadata.landing import ClaimState, LandingClaim
@@ -218,3 +219,26 @@ def test_committed_files_are_archived_where_the_zone_says_so(shop: Shop) -> None
     assert [each.status for each in shop.run("shop.bronze.orders").tables] == [
         "unchanged"
     ]
+
+
+def test_every_file_without_the_expected_columns_is_named_and_waits(shop: Shop) -> None:
+    shop.publish(
+        ORDERS
+        | {
+            "shop/landing/orders.yaml": (
+                "expected_schema:\n"
+                "  columns: {id: bigint, customer: varchar, amount: double}\n"
+            )
+        }
+    )
+    shop.land("a.csv", "id,customer\n1,ann\n")
+    shop.land("b.csv", "id,customer,amount\nx,ann,1\n")
+
+    report = shop.run("shop.bronze.orders")
+
+    error = report.tables[0].error or ""
+    assert "shop/orders/a.csv: column amount is missing" in error
+    assert "shop/orders/b.csv: column id is VARCHAR (x), expected bigint" in error
+    assert "rat reject shop/orders a.csv" in error
+    with shop.whole.metadata.transaction() as tx:
+        assert [each.name for each in landing.waiting(tx)] == ["a.csv", "b.csv"]

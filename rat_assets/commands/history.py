@@ -115,7 +115,7 @@ def pairs(tx: Session, query: Select[Run, Pipeline]) -> list[tuple[Run, Pipeline
 def summary(run: Run, pipeline: Pipeline) -> Facts:
     """A run as one object of a list."""
     return {
-        "run": str(run.id),
+        "run_id": str(run.id),
         "table": name_of(pipeline),
         "status": run.status,
         "unchanged": run.unchanged,

@@ -1,12 +1,13 @@
 """Landing zones by hand: putting files in, and taking one out."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from rat_assets import actions
-from rat_assets.commands.display import print_json, size
+from rat_assets.commands.display import moment, print_json, print_table, size
 from rat_assets.commands.opening import open_platform
 from rat_resources import landing, landing_folder
 from rat_resources.errors import NotFoundError
@@ -48,6 +49,25 @@ def reject(zone_name: str, file: str) -> None:
     find_zone(whole, zone_name)
     actions.reject(whole, zone_name, file=file)
     click.echo(f"{zone_name}: {file} moved to _rejected/")
+
+
+def list_waiting(*, as_json: bool) -> None:
+    """Print the files that no run takes by itself any more, and why."""
+    with open_platform().metadata.transaction() as tx:
+        found = landing.waiting(tx)
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    if not found:
+        click.echo("no landing file waits for anybody")
+        return
+    print_table(
+        ("zone", "file", "pipeline", "since", "why"),
+        [
+            (each.zone, each.name, each.pipeline, moment(each.since), each.reason)
+            for each in found
+        ],
+    )
 
 
 def find_zone(whole: Platform, name: str) -> Zone:

@@ -252,7 +252,7 @@ def test_tables_runs_and_files_are_listed(shop: Shop, tmp_path: Path) -> None:
     call("run", "shop", "--json")
     tables = json.loads(call("tables", "--json").stdout)
     runs = json.loads(call("runs", "--json").stdout)
-    shown = call("runs", runs[0]["run"][:10])
+    shown = call("runs", runs[0]["run_id"][:10])
 
     assert json.loads(uploaded.stdout)[0]["file"] == "january.csv", uploaded.output
     assert [each["table"] for each in tables] == [
@@ -420,3 +420,18 @@ def test_a_reader_that_leaves_is_no_error(shop: Shop) -> None:
     assert done.wait(timeout=60) == 141
     assert done.stderr.read() == ""
     done.stderr.close()
+
+
+def test_waiting_lists_the_files_of_a_failed_run(shop: Shop) -> None:
+    shop.publish()
+    shop.land("broken.csv", "id,customer,amount\n5,eve,-1\n")
+    shop.run("shop.bronze.orders")
+
+    listed = call("waiting")
+    as_json = call("waiting", "--json")
+
+    assert listed.exit_code == 0
+    assert "broken.csv" in listed.stdout
+    (file,) = json.loads(as_json.stdout)
+    assert (file["zone"], file["pipeline"]) == ("shop/orders", "shop.bronze.orders")
+    assert "amount_is_positive" in file["reason"]

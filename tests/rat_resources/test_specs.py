@@ -565,3 +565,21 @@ def test_the_demo_is_understood() -> None:
     assert not tree.problems
     assert [problem for each in parsed for problem in each.problems] == []
     assert {each.spec.table.layer for each in parsed} == {"bronze", "silver", "gold"}
+
+
+def test_a_list_says_everything_that_is_wrong_with_it_at_once() -> None:
+    parsed = parse(
+        config=(
+            "schedules:\n"
+            "  - {cron: '61 * * * *', timezone: Mars/Base}\n"
+            "  - {crn: '0 6 * * *'}\n"
+            "triggers:\n"
+            "  - {type: file_pattern, zone_name: flights}\n"
+        )
+    )
+
+    found = problems(parsed)
+    assert [line.split(":")[1] for line in found] == ["2", "2", "3", "3", "5"]
+    assert sum("Mars/Base" in line for line in found) == 1
+    assert sum("did you mean cron" in line for line in found) == 1
+    assert "add pattern" in found[-1]
