@@ -200,7 +200,7 @@ def print_run(facts: Facts) -> None:
     status = "unchanged" if facts["unchanged"] else facts["status"]
     click.echo(f"{facts['table']}: {status}, {duration(facts['duration_ms']) or '-'}")
     for word in (
-        *("run", "dagster_run_id", "attempt", "trigger", "branch", "base_commit"),
+        *("run_id", "dagster_run_id", "attempt", "trigger", "branch", "base_commit"),
         *("commit", "snapshot_id", "started_at", "finished_at"),
         *("rows_written", "rows_total", "error"),
     ):
