@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+import duckdb
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from duckdb import DuckDBPyConnection
 
@@ -116,3 +117,19 @@ def uninterrupted() -> Iterator[None]:
     """While this lasts, a Ctrl-C is held back; then it is forgotten."""
     with capture_interrupts():
         yield
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether *error* says, itself or by its cause, that a query was interrupted.
+
+    A signal during a query comes out of DuckDB as a plain RuntimeError, and Python's own exception
+    is lost.
+    """
+    if error is None:
+        return False
+    is_signal = type(error) is RuntimeError and str(error) == "Query interrupted"
+    return (
+        is_signal
+        or isinstance(error, duckdb.InterruptException)
+        or is_interrupt(error.__cause__)
+    )

@@ -24,7 +24,7 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
-from rat_assets.heartbeat import Heartbeat, uninterrupted
+from rat_assets.heartbeat import Heartbeat, is_interrupt, uninterrupted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
@@ -209,12 +209,11 @@ class Attempt:
         with self.journal.phase(name) as profile:
             try:
                 yield profile
-            except duckdb.InterruptException as error:
-                self.heart.refuse_stop()
-                raise CancelledError from error
-            except Exception:
+            except Exception as error:
                 # An interrupt may come out as any error, of a script above all.
                 self.heart.refuse_stop()
+                if is_interrupt(error):
+                    raise CancelledError from error
                 raise
 
     # Before the first phase.
