@@ -242,3 +242,19 @@ def test_every_file_without_the_expected_columns_is_named_and_waits(shop: Shop) 
     assert "rat reject shop/orders a.csv" in error
     with shop.whole.metadata.transaction() as tx:
         assert [each.name for each in landing.waiting(tx)] == ["a.csv", "b.csv"]
+
+
+def test_of_two_rows_that_nothing_else_tells_apart_the_later_one_counts(
+    shop: Shop,
+) -> None:
+    upsert = """
+-- @merge_strategy: incremental
+-- @unique_key: id
+SELECT id, customer, amount::DECIMAL(12, 2) AS amount FROM {{ ref('bronze.orders') }}
+"""
+    shop.publish(ORDERS | {"shop/pipelines/silver/latest/pipeline.sql": upsert})
+    for name, content in (("january.csv", JANUARY), ("february.csv", FEBRUARY)):
+        shop.land(name, content)
+        shop.run("shop.bronze.orders", "shop.silver.latest")
+
+    assert shop.rows("shop.silver.latest")[1] == (2, "bob", Decimal("25.00"))

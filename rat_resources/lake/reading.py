@@ -37,9 +37,12 @@ def register_table(
 ) -> None:
     """Make *view* show the rows of *table* as they are in the snapshot, or in the current one."""
     scan = table.scan(snapshot_id=snapshot_id)
+    # PyIceberg plans what was written last first. Where nothing else says which of two rows is
+    # the later one (an upsert without a watermark), it is the one that was written later.
+    oldest_first = reversed(list(scan.plan_files()))
     rows = select_rows(
         connection,
-        dict(enumerate(scan.plan_files())),
+        dict(enumerate(oldest_first)),
         schema=scan.projection(),
         metadata=table.metadata,
         io=table.io,
