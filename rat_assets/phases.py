@@ -24,6 +24,7 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
+from rat_assets import facts
 from rat_assets.heartbeat import Heartbeat, is_interrupt, uninterrupted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
@@ -31,7 +32,6 @@ from rat_assets.quality import Bench, TestResult, describe_failure
 from rat_assets.scripts import ScriptContext, run_script
 from rat_resources import (
     archive,
-    graph,
     landing,
     leases,
     publications,
@@ -52,10 +52,8 @@ from rat_resources.errors import (
 )
 from rat_resources.lake import register, strategies
 from rat_resources.lake.from_spec import write_config
-from rat_resources.lake.reading import row_count
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.sql import quote
-from rat_resources.lake.types import type_words
 from rat_resources.lake.writing import Written
 from rat_resources.leases import Hold
 from rat_resources.metadata.runs import Run, RunStatus
@@ -587,20 +585,20 @@ class Attempt:
         """Merge the branch, and write down everything that is true from then on."""
         refs, metadata = self.platform.lake.refs, self.platform.metadata
         head = refs.head(self.branch)
-        facts = self.facts()
+        stated = self.facts()
         intent = Intent(
             hold=self.hold,
             dagster_run_id=self.step.dagster_run_id,
             branch=self.branch,
             from_hash=head,
             expected_main=self.base_commit,
-            facts=facts,
+            facts=stated,
         )
         with self.heart.uninterrupted():
             with metadata.transaction() as tx:
                 publications.intend(tx, intent)
             commit = publications.publish(metadata, refs, self.run_id, hold=self.hold)
-        profile.rows = facts["rows_written"]
+        profile.rows = stated["rows_written"]
         where = f"main {commit[:12]}" if commit else "main as it was"
         self.journal.say(f"published: {where}")
         return Outcome(
@@ -608,9 +606,9 @@ class Attempt:
             branch=self.branch,
             base_commit=self.base_commit,
             commit=commit,
-            data_version=facts["data_version"],
+            data_version=stated["data_version"],
             unchanged=self.unchanged,
-            rows_total=facts["rows_total"],
+            rows_total=stated["rows_total"],
             written=self.written,
             table=self.table,
             sql=self.sql,
@@ -622,92 +620,21 @@ class Attempt:
 
     def facts(self) -> dict[str, Any]:
         """Everything that publishing this run will state, as JSON."""
-        rows_total = self.count_rows()
+        # What a view once was as a table is no concern of its readers.
+        table = None if self.spec.is_view else self.table
+        wishes_for = (
+            []
+            if self.unchanged
+            else facts.next_wishes(self.platform, self.spec, run_id=self.run_id)
+        )
         return {
             "rows_written": self.written.rows_written if self.written else 0,
-            "rows_total": rows_total,
-            "snapshot_id": self.snapshot_id,
             "unchanged": self.unchanged,
-            "data_version": self.data_version(),
             "results": [result.to_row() for result in self.results],
-            "table": self.table_facts(rows_total),
-            "columns": self.column_facts(),
-            "wishes": [] if self.unchanged else self.next_wishes(),
-            "archive": self.archived_zones(),
+            "wishes": wishes_for,
+            "archive": facts.archived_zones(self.platform, self.spec),
+            **facts.describe_data(self.spec, table, inputs=self.inputs),
         }
-
-    @property
-    def snapshot_id(self) -> int | None:
-        """The snapshot that the table shows."""
-        snapshot = self.table.current_snapshot() if self.table is not None else None
-        return snapshot.snapshot_id if snapshot else None
-
-    def count_rows(self) -> int:
-        """How many rows the table has; of a view nobody counts them."""
-        return 0 if self.spec.is_view or self.table is None else row_count(self.table)
-
-    def data_version(self) -> str:
-        """What tells this data from any other: the snapshot, or for a view its code and inputs."""
-        if not self.spec.is_view:
-            return str(self.snapshot_id)
-        return publications.view_version(self.spec, self.inputs.pins)
-
-    def table_facts(self, rows_total: int) -> dict[str, Any] | None:
-        """The table as `rat.iceberg_tables` keeps it; None for a view."""
-        if self.spec.is_view or self.table is None:
-            return None
-        snapshot = self.table.current_snapshot()
-        summary = snapshot.summary if snapshot else None
-        return {
-            "namespace": self.name.namespace,
-            "layer": self.name.layer,
-            "name": self.name.name,
-            "row_count": rows_total,
-            "size_bytes": int((summary and summary["total-files-size"]) or 0),
-            "snapshot_id": self.snapshot_id,
-            "metadata_location": self.table.metadata_location,
-        }
-
-    def column_facts(self) -> list[dict[str, Any]]:
-        """The columns as `rat.iceberg_columns` keeps them."""
-        if self.spec.is_view or self.table is None:
-            return []
-        return [
-            {
-                "name": column.name,
-                "type": type_words(column.field_type),
-                "nullable": not column.required,
-                "ordinal": position,
-            }
-            for position, column in enumerate(self.table.schema().fields, start=1)
-        ]
-
-    def archived_zones(self) -> list[dict[str, Any]]:
-        """The zones whose committed files go to _processed/, and who must have committed them."""
-        namespace, zones = self.name.namespace, []
-        with self.platform.metadata.transaction() as tx:
-            for mention in self.spec.zones:
-                zone = landing.get_zone(tx, namespace, name=mention.name)
-                if zone and (zone.archive or self.config.archive_landing_zones):
-                    readers = graph.readers(tx, namespace, zone=mention.name)
-                    zones.append(
-                        {"zone": zone.name, "readers": list(map(str, readers))}
-                    )
-        return zones
-
-    def next_wishes(self) -> list[dict[str, Any]]:
-        """The runs that this publication asks for: of every pipeline that follows this table."""
-        reason = f"{self.name}@{self.data_version()}"
-        with self.platform.metadata.transaction() as tx:
-            followers = graph.followers(tx, self.name)
-        return [
-            {
-                "pipeline_id": str(pipeline_id),
-                "label": "auto",
-                "reason": reason,
-            }
-            for pipeline_id in followers.values()
-        ]
 
     # The end.
 

@@ -1,0 +1,101 @@
+"""Facts: everything that publishing a run will state, as JSON, before anything is merged.
+
+They are written with the intent, so that anybody can finish a publication whose process died, and
+a value that Postgres would refuse fails while main is still as it was. Stating them is
+`rat_resources.publications`.
+"""
+
+import uuid
+from typing import Any
+
+from pyiceberg.table import Table
+
+from rat_assets.inputs import Inputs
+from rat_resources import graph, landing, publications
+from rat_resources.lake.reading import row_count
+from rat_resources.lake.types import type_words
+from rat_resources.platform import Platform
+from rat_resources.specs import PipelineSpec
+
+
+def describe_data(
+    spec: PipelineSpec, table: Table | None, *, inputs: Inputs
+) -> dict[str, Any]:
+    """What readers will find: the table's rows, snapshot, version, files and columns."""
+    rows = 0 if table is None else row_count(table)
+    return {
+        "rows_total": rows,
+        "snapshot_id": snapshot_of(table),
+        "data_version": data_version(spec, table, inputs=inputs),
+        "table": None if table is None else describe_table(spec, table, rows=rows),
+        "columns": [] if table is None else describe_columns(table),
+    }
+
+
+def snapshot_of(table: Table | None) -> int | None:
+    """The snapshot that *table* shows."""
+    snapshot = table.current_snapshot() if table is not None else None
+    return snapshot.snapshot_id if snapshot else None
+
+
+def data_version(spec: PipelineSpec, table: Table | None, *, inputs: Inputs) -> str:
+    """What tells this data from any other: the snapshot, or for a view its code and inputs."""
+    if spec.is_view:
+        return publications.view_version(spec, inputs.pins)
+    return str(snapshot_of(table))
+
+
+def describe_table(spec: PipelineSpec, table: Table, *, rows: int) -> dict[str, Any]:
+    """The table as `rat.iceberg_tables` keeps it."""
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    return {
+        "namespace": spec.table.namespace,
+        "layer": spec.table.layer,
+        "name": spec.table.name,
+        "row_count": rows,
+        "size_bytes": int((summary and summary["total-files-size"]) or 0),
+        "snapshot_id": snapshot_of(table),
+        "metadata_location": table.metadata_location,
+    }
+
+
+def describe_columns(table: Table) -> list[dict[str, Any]]:
+    """The columns as `rat.iceberg_columns` keeps them."""
+    return [
+        {
+            "name": column.name,
+            "type": type_words(column.field_type),
+            "nullable": not column.required,
+            "ordinal": position,
+        }
+        for position, column in enumerate(table.schema().fields, start=1)
+    ]
+
+
+def archived_zones(platform: Platform, spec: PipelineSpec) -> list[dict[str, Any]]:
+    """The zones whose committed files go to _processed/, and who must have committed them."""
+    namespace, zones = spec.table.namespace, []
+    with platform.metadata.transaction() as tx:
+        for mention in spec.zones:
+            zone = landing.get_zone(tx, namespace, name=mention.name)
+            if zone and (zone.archive or spec.config.archive_landing_zones):
+                readers = graph.readers(tx, namespace, zone=mention.name)
+                zones.append({"zone": zone.name, "readers": list(map(str, readers))})
+    return zones
+
+
+def next_wishes(
+    platform: Platform, spec: PipelineSpec, *, run_id: uuid.UUID
+) -> list[dict[str, Any]]:
+    """The runs that a publication asks for: of every pipeline that follows its table."""
+    with platform.metadata.transaction() as tx:
+        followers = graph.followers(tx, spec.table)
+    return [
+        {
+            "pipeline_id": str(pipeline_id),
+            "label": "auto",
+            "reason": f"{spec.table} published by {run_id}",
+        }
+        for pipeline_id in followers.values()
+    ]
