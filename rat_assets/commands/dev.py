@@ -32,6 +32,7 @@ from dagster._grpc.client import DagsterGrpcClient
 from rat_assets.commands.opening import open_platform
 from rat_resources import code_server
 from rat_resources.errors import OperatorError
+from rat_resources.metadata.embedded import Place
 from rat_resources.settings import Settings
 
 HOST = "127.0.0.1"
@@ -94,11 +95,24 @@ def serve(port: int) -> int:
         with only_one(folder) as address, ExitStack() as children:
             serve_until_stopped(settings, port=port, address=address, children=children)
     except KeyboardInterrupt:
+        forget_own_daemon(settings)
         click.echo("\nstopped")
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
     return 0
+
+
+def forget_own_daemon(settings: Settings) -> None:
+    """Let runs that are launched from now on start at once: no daemon would take them up."""
+    if settings.postgres_url is None and not Place.of(settings.home).is_ready():
+        return  # somebody stopped it, and it shall not start again for this
+    from dagster import DagsterInstance
+
+    from rat_resources.instance import forget_daemon
+
+    with DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        forget_daemon(instance)
 
 
 def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
