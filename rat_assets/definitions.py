@@ -23,10 +23,9 @@ from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform, resources
 from rat_resources.reconciliation import reconcile
 from rat_resources.releases import PublishedPipeline
+from rat_resources.runs import RELEASE_TAG
 from rat_sensors.jobs import pipelines_job
 from rat_sensors.wiring import build_sensors
-
-RELEASE = "rat/release"
 
 
 @dg.definitions
@@ -40,11 +39,11 @@ def pinned_release(whole: Platform) -> int:
     """The release that this load builds, the same in every process of a run."""
     context = DefinitionsLoadContext.get()
     pinned = context.reconstruction_metadata if is_reconstruction(context) else {}
-    if RELEASE in pinned:
-        return int(pinned[RELEASE])
+    if RELEASE_TAG in pinned:
+        return int(pinned[RELEASE_TAG])
     with whole.metadata.transaction() as tx:
         release = releases.current(tx) or 0
-    context.add_to_pending_reconstruction_metadata(RELEASE, str(release))
+    context.add_to_pending_reconstruction_metadata(RELEASE_TAG, str(release))
     return release
 
 

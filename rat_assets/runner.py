@@ -16,14 +16,7 @@ from sqlalchemy.orm import Session
 
 from rat_assets.definitions import build_definitions
 from rat_assets.selection import select
-from rat_assets.steps import (
-    FULL_REFRESH_TAG,
-    ONLY_CHANGED_TAG,
-    RELEASE_TAG,
-    TRIGGER_TAG,
-    WORKER_TAG,
-    asset_key,
-)
+from rat_assets.steps import asset_key
 from rat_resources import releases
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, Verdict
@@ -31,6 +24,13 @@ from rat_resources.metadata.runs import Run
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile
+from rat_resources.runs import (
+    FULL_REFRESH_TAG,
+    ONLY_CHANGED_TAG,
+    RELEASE_TAG,
+    TRIGGER_TAG,
+    WORKER_TAG,
+)
 from rat_resources.workers import this_worker
 from rat_sensors.jobs import PIPELINES
 

@@ -29,17 +29,16 @@ from rat_resources.lake.types import type_words
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
+from rat_resources.runs import (
+    FULL_REFRESH_TAG,
+    LABELS_TAG,
+    ONLY_CHANGED_TAG,
+    TRIGGER_TAG,
+    WORKER_TAG,
+)
 from rat_resources.workers import this_worker
 
 StepEvent = dg.MaterializeResult | dg.AssetCheckResult
-
-# Run tags. A label says why a pipeline runs: `manual`, `auto`, `schedule:…`, `trigger:…`
-TRIGGER_TAG = "rat/trigger"
-LABELS_TAG = "rat/labels"
-FULL_REFRESH_TAG = "rat/full_refresh"
-ONLY_CHANGED_TAG = "rat/only_changed"
-RELEASE_TAG = "rat/release"
-WORKER_TAG = "rat/worker"
 
 
 def asset_key(table: TableName) -> dg.AssetKey:

@@ -28,10 +28,10 @@ from rat_resources.metadata.runs import (
 )
 from rat_resources.names import TableName, dagster_name
 from rat_resources.platform import Platform
+from rat_resources.runs import WORKER_TAG
 from rat_resources.workers import is_dead
 
 RUN_BRANCHES = "run-"
-WORKER_TAG = "rat/worker"
 DIED = "the process that ran it died"
 
 

@@ -18,11 +18,19 @@ from rat_resources import leases
 from rat_resources.errors import CancelledError
 from rat_resources.leases import Hold
 from rat_resources.metadata.quality import QualityResult, QualityTest
-from rat_resources.metadata.runs import FINAL, Run, RunInput, RunStatus
+from rat_resources.metadata.runs import Run, RunInput, RunStatus
 from rat_resources.names import TableName
 from rat_resources.workers import this_worker
 
 NAMESPACE = uuid.UUID("6f0d5e5a-9c0e-5d2b-8a58-3f6d1f0b7a11")
+# The tags of a Dagster run. A label says why a pipeline runs: manual, auto, schedule:…, trigger:…
+TRIGGER_TAG = "rat/trigger"
+LABELS_TAG = "rat/labels"  # JSON, where the run's pipelines have labels of their own
+FULL_REFRESH_TAG = "rat/full_refresh"
+ONLY_CHANGED_TAG = "rat/only_changed"
+RELEASE_TAG = "rat/release"
+WORKER_TAG = "rat/worker"  # the process that executes it
+
 STOPPED = ("CANCELING", "CANCELED", "FAILURE")
 
 
@@ -167,8 +175,3 @@ def database_time(tx: Session) -> datetime:
     """The database's clock."""
     now: datetime = tx.execute(select(func.clock_timestamp())).scalar_one()
     return now
-
-
-def is_final(status: str) -> bool:
-    """Whether a run with this status has ended."""
-    return status in FINAL

@@ -23,11 +23,9 @@ from rat_resources.metadata.landing import (
     LandingFile,
 )
 from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
-from rat_resources.names import TableName
 
 UPLOAD = "landing_zone_upload"
 PATTERN = "file_pattern"
-SUCCESS = "pipeline_success"
 
 
 @dataclass(frozen=True)
@@ -159,30 +157,3 @@ def fire(
     trigger.last_triggered_at = due_at
     tx.flush()
     return Fired(trigger.pipeline_id, label, due_at)
-
-
-def fire_successes(
-    tx: Session, table: TableName, *, run_id: uuid.UUID, now: datetime
-) -> list[Fired]:
-    """Wish for every pipeline that waits for another one's publication."""
-    rows = select(PipelineTrigger).where(
-        PipelineTrigger.enabled,
-        PipelineTrigger.type == SUCCESS,
-        PipelineTrigger.config["namespace"].astext == table.namespace,
-        PipelineTrigger.config["layer"].astext == table.layer,
-        PipelineTrigger.config["pipeline"].astext == table.name,
-    )
-    label = f"trigger:{SUCCESS}:{'/'.join(table.key)}"
-    return [
-        one
-        for trigger in tx.scalars(rows.order_by(PipelineTrigger.id))
-        if (
-            one := fire(
-                tx,
-                trigger,
-                label=label,
-                reason=f"trigger:{trigger.id}:{run_id}",
-                now=now,
-            )
-        )
-    ]

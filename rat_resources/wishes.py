@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from sqlalchemy import ColumnElement, and_, case, func, select, text, update
+from sqlalchemy import ColumnElement, and_, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -420,24 +420,3 @@ def is_open(pipeline_id: uuid.UUID, *, label: str) -> ColumnElement[bool]:
         Wish.label == label,
         Wish.state == WishState.WAITING,
     )
-
-
-def give_back_ended(tx: Session, *, ended: Collection[str]) -> list[str]:
-    """Free the wishes whose Dagster run has ended without coming to them; a line for each run.
-
-    The wishes sensor does the same through Dagster's instance; this serves where none is at hand.
-    """
-    keys = [each.run_key for each in asked(tx)]
-    found = tx.execute(
-        text(
-            "SELECT DISTINCT tags.value FROM dagster.run_tags AS tags "
-            "JOIN dagster.runs AS runs USING (run_id) "
-            "WHERE tags.key = 'dagster/run_key' "
-            "AND tags.value = ANY(:keys) AND runs.status = ANY(:ended)"
-        ),
-        {"keys": keys, "ended": list(ended)},
-    )
-    over = sorted(found.scalars())
-    for run_key in over:
-        return_unstarted(tx, run_key)
-    return [f"wishes of {run_key}: waiting again" for run_key in over]

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from rat_resources import releases, wishes
 from rat_resources.metadata import Metadata
 from rat_resources.names import TableName
+from rat_resources.runs import LABELS_TAG, TRIGGER_TAG
 from rat_resources.wishes import Asked, Node, RunAsk, Shape
 
 RUN_KEY = "dagster/run_key"
@@ -48,7 +49,7 @@ def run_request(ask: RunAsk) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=ask.run_key,
         asset_selection=[dg.AssetKey(table.key) for table in ask.selection],
-        tags={"rat/trigger": ask.label, "rat/labels": json.dumps(labels)},
+        tags={TRIGGER_TAG: ask.label, LABELS_TAG: json.dumps(labels)},
     )
 
 

@@ -4,10 +4,10 @@ import dagster as dg
 import pytest
 
 from rat_assets.runner import RunAsk, RunReport, Status, TableReport
-from rat_assets.steps import RELEASE_TAG, TRIGGER_TAG
 from rat_resources.errors import NotFoundError
 from rat_resources.lake.refs import MAIN
 from rat_resources.names import TableName
+from rat_resources.runs import RELEASE_TAG, TRIGGER_TAG
 from tests.factories import Shop
 
 NUMBERS = {
