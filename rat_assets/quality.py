@@ -4,7 +4,6 @@ A test is a query for offenders: none is a pass. What a test is made of is
 `rat_resources.templates`; what it said is kept in `rat_resources.metadata.quality`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import dagster as dg
 import duckdb
 from duckdb import DuckDBPyConnection
 
+from rat_assets.entries import as_sql, as_table
 from rat_assets.journal import Level
 from rat_resources.errors import RatError
 from rat_resources.lake.rows import sample
@@ -102,7 +102,7 @@ class TestResult:
             "verdict": dg.MetadataValue.text(str(self.verdict)),
             "severity": dg.MetadataValue.text(self.test.severity),
             "duration_ms": dg.MetadataValue.int(self.duration_ms),
-            "sql": dg.MetadataValue.md(f"```sql\n{self.sql}\n```"),
+            "sql": as_sql(self.sql),
         }
         if self.offenders is not None:
             shown["offending_rows"] = dg.MetadataValue.int(self.offenders)
@@ -113,23 +113,6 @@ class TestResult:
         if self.message:
             shown["error"] = dg.MetadataValue.text(self.message)
         return shown
-
-
-def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Rows as a table that Dagster shows inline."""
-    columns = [dg.TableColumn(name) for name in rows[0]]
-    records = [
-        dg.TableRecord({name: cell(value) for name, value in row.items()})
-        for row in rows
-    ]
-    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
-
-
-def cell(value: object) -> str | int | float | bool:
-    """A JSON value as a cell of a table."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str | int | float | bool) else json.dumps(value)
 
 
 @dataclass

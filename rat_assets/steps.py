@@ -10,14 +10,13 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from time import monotonic, sleep
-from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
 from rat_assets.journal import Journal
 from rat_assets.phases import Attempt, Outcome, Step
-from rat_assets.quality import as_table
+from rat_assets.showing import describe
 from rat_resources import publications, runs
 from rat_resources.errors import (
     CancelledError,
@@ -25,7 +24,6 @@ from rat_resources.errors import (
     QualityError,
     RatError,
 )
-from rat_resources.lake.types import type_words
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
@@ -183,54 +181,3 @@ def failure(attempt: Attempt, error: Exception) -> dg.Failure:
 def at_main(outcome: Outcome) -> str:
     """Where a publication stands."""
     return f"main {(outcome.commit or outcome.base_commit)[:12]}"
-
-
-def describe(step: Step, outcome: Outcome) -> dict[str, Any]:
-    """What a materialization shows."""
-    shown: dict[str, Any] = {
-        "dagster/row_count": dg.MetadataValue.int(outcome.rows_total),
-        "dagster/table_name": dg.MetadataValue.text(str(step.spec.table)),
-        "rows_written": dg.MetadataValue.int(
-            outcome.written.rows_written if outcome.written else 0
-        ),
-        "unchanged": dg.MetadataValue.bool(outcome.unchanged),
-        "trigger": dg.MetadataValue.text(step.trigger),
-        "release": dg.MetadataValue.int(step.release),
-        "branch": dg.MetadataValue.text(outcome.branch),
-        "commit": dg.MetadataValue.text(outcome.commit or outcome.base_commit),
-        "rat_run_id": dg.MetadataValue.text(str(outcome.run_id)),
-        "phases": as_table(outcome.journal.phase_profiles),
-    }
-    if outcome.table is not None:
-        shown |= describe_table(outcome)
-    if outcome.sql:
-        shown["sql"] = dg.MetadataValue.md(f"```sql\n{outcome.sql}\n```")
-    if outcome.files:
-        shown["files"] = as_table([{"file": name} for name in outcome.files[:100]])
-    pins = [
-        {"table": str(pin.table), "snapshot": str(pin.snapshot_id)}
-        for pin in outcome.inputs.pins
-    ]
-    if pins:
-        shown["inputs"] = as_table(pins)
-    return shown
-
-
-def describe_table(outcome: Outcome) -> dict[str, Any]:
-    """What a materialization shows of its table."""
-    table = outcome.table
-    assert table is not None  # noqa: S101 - the caller has looked
-    columns = [
-        dg.TableColumn(
-            field.name,
-            type_words(field.field_type),
-            description=field.doc,
-            constraints=dg.TableColumnConstraints(nullable=not field.required),
-        )
-        for field in table.schema().fields
-    ]
-    return {
-        "dagster/column_schema": dg.TableSchema(columns),
-        "snapshot_id": dg.MetadataValue.text(outcome.data_version),
-        "metadata_location": dg.MetadataValue.path(table.metadata_location),
-    }
