@@ -4,18 +4,28 @@ An annotation overrules config.yaml, which overrules the default, field by field
 back silently: a key or a value that makes no sense is a problem with its line.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-import yaml
 from croniter import croniter
 
 from rat_resources.annotations import Annotation, unknown_key
 from rat_resources.errors import Problem
 from rat_resources.names import is_name, nearest
+from rat_resources.values import (
+    ListReader,
+    Located,
+    Reader,
+    UnfitError,
+    count,
+    filled_text,
+    flag,
+    one_of,
+    read_yaml,
+    text,
+)
 
 STRATEGIES = (
     "full_refresh",
@@ -142,30 +152,6 @@ class Configuration:
     problems: tuple[Problem, ...] = ()
 
 
-class UnfitError(ValueError):
-    """A value that its key cannot take, and what it could."""
-
-    def __init__(self, what: str, fix: str, *, line: int | None = None) -> None:
-        self.what, self.fix, self.line = what, fix, line
-        self.more: tuple[UnfitError, ...] = ()  # a list may be wrong in several places
-        super().__init__(f"{what}; {fix}")
-
-    @classmethod
-    def of(cls, found: Sequence["UnfitError"]) -> "UnfitError":
-        """All that was found, as the first of them."""
-        first, *more = (each for error in found for each in (error, *error.more))
-        first.more = tuple(more)
-        return first
-
-
-@dataclass(frozen=True)
-class Located:
-    """A YAML value and the line that it starts on; its children are located too."""
-
-    value: Any
-    line: int
-
-
 def read_configuration(
     annotations: Sequence[Annotation],
     *,
@@ -262,151 +248,7 @@ def check_together(
         )
 
 
-# Reading YAML with its lines.
-
-
-def read_yaml(
-    text: str, *, path: str, problems: list[Problem]
-) -> Iterator[tuple[str, Located]]:
-    """The top keys of a YAML mapping, in order, each once; the rest goes to *problems*."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = None if node is None else locate(node)
-    except yaml.YAMLError as error:
-        problems.append(yaml_problem(error, path=path))
-        return
-    except RecursionError:
-        problems.append(
-            Problem(path, 1, "a YAML alias holds itself", "write the value out")
-        )
-        return
-    if document is None or document.value is None:
-        return
-    if not isinstance(document.value, list) or not is_mapping(document):
-        problems.append(
-            Problem(
-                path, document.line, "this is no mapping", "write one key: value a line"
-            )
-        )
-        return
-    try:
-        yield from unique_entries(document, problems=problems, path=path)
-    except UnfitError as unfit:
-        problems.append(Problem(path, unfit.line or 1, unfit.what, unfit.fix))
-
-
-def yaml_problem(error: yaml.YAMLError, *, path: str) -> Problem:
-    """A YAML syntax error in our words."""
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    return Problem(
-        path,
-        mark.line + 1 if mark else 1,
-        f"this is no YAML: {what}",
-        "check the indentation, the colons and the quotes",
-    )
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One key of a mapping with its value."""
-
-    key: Located
-    value: Located
-
-
-def is_mapping(located: Located) -> bool:
-    """Whether *located* was written as a mapping."""
-    return isinstance(located.value, list) and all(
-        isinstance(each, Entry) for each in located.value
-    )
-
-
-def locate(node: yaml.Node) -> Located:
-    """The plain value of *node* with its line; a mapping becomes a list of entries."""
-    line = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        # The line of a key is where people look, also when its value starts further down.
-        return Located(
-            [
-                Entry(key := locate(k), Located(locate(v).value, key.line))
-                for k, v in node.value
-            ],
-            line,
-        )
-    if isinstance(node, yaml.SequenceNode):
-        return Located(tuple(locate(each) for each in node.value), line)
-    loader = yaml.SafeLoader("")
-    try:
-        return Located(loader.construct_object(node), line)
-    except ValueError as error:
-        raise yaml.constructor.ConstructorError(
-            None, None, str(error), node.start_mark
-        ) from error
-
-
-def unique_entries(
-    mapping: Located, *, problems: list[Problem], path: str
-) -> Iterator[tuple[str, Located]]:
-    """The entries of *mapping* by their first occurrence; a second one is a problem."""
-    first: dict[str, int] = {}
-    for entry in mapping.value:
-        key = str(entry.key.value)
-        if key in first:
-            what = f"{key} stands here a second time"
-            fix = f"keep this one or the one in line {first[key]}"
-            problems.append(Problem(path, entry.key.line, what, fix))
-            continue
-        first[key] = entry.key.line
-        yield key, entry.value
-
-
 # What each key takes.
-
-Reader = Callable[[Located, str], Any]
-
-
-def text(located: Located, namespace: str = "") -> str:
-    """A text, as it is."""
-    del namespace
-    if isinstance(located.value, str):
-        return located.value.strip()
-    if located.value is None:
-        what, fix = "it has no value", "give it one, or remove the line"
-        raise UnfitError(what, fix)
-    what = f"{shown(located)} is no text"
-    raise UnfitError(what, "put quotes around it")
-
-
-def filled_text(located: Located, namespace: str = "") -> str:
-    """A text that says something: the name of a column."""
-    value = text(located, namespace)
-    if not value:
-        what, fix = "it has no value", "give it one, or remove the line"
-        raise UnfitError(what, fix)
-    return value
-
-
-def flag(located: Located, namespace: str = "") -> bool:
-    """True or false."""
-    del namespace
-    words = {"true": True, "false": False}
-    word = str(located.value).lower()
-    if word not in words:
-        what = f"{shown(located)} is neither true nor false"
-        raise UnfitError(what, "write true or false")
-    return words[word]
-
-
-def count(located: Located, namespace: str = "") -> int:
-    """A whole number, zero or more."""
-    del namespace
-    if isinstance(located.value, bool) or not re.fullmatch(
-        r"\d{1,9}", str(located.value)
-    ):
-        what = f"{shown(located)} is no whole number of zero or more"
-        raise UnfitError(what, "write a number such as 3")
-    return int(located.value)
 
 
 def columns(located: Located, namespace: str = "") -> tuple[str, ...]:
@@ -425,21 +267,6 @@ def columns(located: Located, namespace: str = "") -> tuple[str, ...]:
         what = f"column {twice} is named twice"
         raise UnfitError(what, "name it once")
     return names
-
-
-def one_of(*words: str) -> Reader:
-    """A reader of one of *words*."""
-
-    def read(located: Located, namespace: str) -> str:
-        value = text(located, namespace)
-        if value in words:
-            return value
-        guess = nearest(value.lower(), words)
-        what = f"{shown(located)} is not known"
-        fix = f"did you mean {guess}?" if guess else f"known are {', '.join(words)}"
-        raise UnfitError(what, fix)
-
-    return read
 
 
 def cron(located: Located, namespace: str = "") -> str:
@@ -477,78 +304,6 @@ def name(located: Located, namespace: str = "") -> str:
             what, "use lower-case letters, digits, _ and -, starting with a letter"
         )
     return value
-
-
-@dataclass(frozen=True)
-class ListReader:
-    """Reads a list of mappings, each made into an object by *make*, no two alike."""
-
-    readers: Mapping[str, Reader]
-    required: Sequence[str]
-    make: Callable[[dict[str, Any], str], Any]
-    identity: Callable[[Any], object] = lambda item: item
-
-    def __call__(self, located: Located, namespace: str) -> tuple[Any, ...]:
-        """The objects of the list."""
-        if not isinstance(located.value, tuple):
-            what, fix = (
-                "this is no list",
-                f"start each item with - {self.required[0]}: …",
-            )
-            raise UnfitError(what, fix)
-        items: dict[object, Any] = {}
-        found: list[UnfitError] = []
-        for each in located.value:
-            try:
-                item = self.read_item(each, namespace)
-            except UnfitError as unfit:
-                found.append(unfit)
-                continue
-            if items.setdefault(self.identity(item), item) is not item:
-                what = "this item says the same as an earlier one"
-                found.append(UnfitError(what, "remove it", line=each.line))
-        if found:
-            raise UnfitError.of(found)
-        return tuple(items.values())
-
-    def read_item(self, item: Located, namespace: str) -> object:
-        """One object of the list."""
-        if not is_mapping(item):
-            what = f"{shown(item)} is no mapping"
-            raise UnfitError(what, f"write - {self.required[0]}: …", line=item.line)
-        doubled: list[Problem] = []
-        entries = dict(unique_entries(item, problems=doubled, path=""))
-        found = [UnfitError(each.what, each.fix, line=each.line) for each in doubled]
-        values = {}
-        for key, each in entries.items():
-            try:
-                values[key] = self.read_value(key, each, namespace)
-            except UnfitError as unfit:
-                found.append(unfit)
-        for key in self.required:
-            is_misspelt = any(key in each.fix for each in found)
-            if key not in entries and not is_misspelt:
-                what = f"{key} is missing"
-                found.append(UnfitError(what, f"add {key}: …", line=item.line))
-        if found:
-            raise UnfitError.of(found)
-        try:
-            return self.make(values, namespace)
-        except UnfitError as unfit:
-            raise UnfitError(
-                unfit.what, unfit.fix, line=unfit.line or item.line
-            ) from unfit
-
-    def read_value(self, key: str, value: Located, namespace: str) -> object:
-        """One value of one object."""
-        if key not in self.readers:
-            unknown = unknown_key(key, path="", line=value.line, known=self.readers)
-            raise UnfitError(unknown.what, unknown.fix, line=value.line)
-        try:
-            return self.readers[key](value, namespace)
-        except UnfitError as unfit:
-            what = f"{key}: {unfit.what}"
-            raise UnfitError(what, unfit.fix, line=unfit.line or value.line) from unfit
 
 
 def make_partition(values: dict[str, Any], namespace: str) -> Partition:
@@ -632,13 +387,3 @@ READERS: Mapping[str, Reader] = {
         ),
     ),
 }
-
-
-def shown(located: Located) -> str:
-    """The value as a problem names it."""
-    value = located.value
-    if isinstance(value, tuple):
-        return "a list"
-    if isinstance(value, list):
-        return "a mapping"
-    return repr(value)

@@ -14,7 +14,11 @@ from typing import Any
 import duckdb
 
 from rat_resources.annotations import unknown_key
-from rat_resources.configuration import (
+from rat_resources.errors import Problem
+from rat_resources.names import LAYERS, TableName, is_name, nearest
+from rat_resources.specs import PipelineSource
+from rat_resources.store import walk
+from rat_resources.values import (
     Located,
     UnfitError,
     flag,
@@ -23,10 +27,6 @@ from rat_resources.configuration import (
     text,
     unique_entries,
 )
-from rat_resources.errors import Problem
-from rat_resources.names import LAYERS, TableName, is_name, nearest
-from rat_resources.specs import PipelineSource
-from rat_resources.store import walk
 
 NAME_RULE = "use at most 63 lower-case letters, digits, _ and -, starting with a letter"
 
