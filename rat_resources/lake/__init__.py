@@ -16,6 +16,7 @@ from pyiceberg.table import Table
 from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.reading import register_table
 from rat_resources.lake.refs import MAIN, IcebergTable, Refs
+from rat_resources.lake.spilling import spill_folder
 from rat_resources.names import TableName
 
 
@@ -61,19 +62,20 @@ class Lake:
     @contextmanager
     def connect(self) -> Iterator[DuckDBPyConnection]:
         """A DuckDB of its own, in memory, that spills to disk and speaks UTC."""
-        self.spill.mkdir(parents=True, exist_ok=True)
-        with self.duckdb.get_connection() as connection:
+        with (
+            spill_folder(self.spill) as folder,
+            self.duckdb(folder).get_connection() as connection,
+        ):
             # At connect it fails: the time zones are not loaded yet.
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
 
-    @property
-    def duckdb(self) -> DuckDBResource:
-        """DuckDB as pipelines get it, for hand-written assets."""
+    def duckdb(self, folder: Path) -> DuckDBResource:
+        """DuckDB as pipelines get it, with a *folder* to spill to that no other DuckDB has."""
         return DuckDBResource(
             database=":memory:",
             connection_config={
-                "temp_directory": str(self.spill),
+                "temp_directory": str(folder),
                 # `INSTALL` at run time would need a network.
                 "autoinstall_known_extensions": "false",
                 "preserve_insertion_order": "true",

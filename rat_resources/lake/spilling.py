@@ -1,0 +1,33 @@
+"""Spilling: where a DuckDB puts what its memory does not hold, a folder for each and gone with it.
+
+Two DuckDBs in one folder write into each other's files, and read rows that are not theirs.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+from uuid import uuid4
+
+from rat_resources.workers import is_dead, this_worker
+
+
+@contextmanager
+def spill_folder(root: Path) -> Iterator[Path]:
+    """The name of a folder below *root* that nobody else has; DuckDB makes it when it spills."""
+    root.mkdir(parents=True, exist_ok=True)
+    forget_dead(root)
+    owner = quote(this_worker(), safe="")
+    folder = root / f"{owner},{uuid4().hex}"
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def forget_dead(root: Path) -> None:
+    """Remove what processes that were killed have left."""
+    for folder in root.glob("*%3A*%3A*,*"):
+        if is_dead(unquote(folder.name.partition(",")[0])):
+            shutil.rmtree(folder, ignore_errors=True)
