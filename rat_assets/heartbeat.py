@@ -1,4 +1,4 @@
-"""The heartbeat of a run: keeps its lease, and notices when it is to stop.
+"""The heartbeat of a run: keeps its lease, and notices when it is to stop. A preview has a deadline.
 
 Dagster cannot stop a run that executes in its own process, so the run looks for itself.
 """
@@ -15,7 +15,12 @@ from dagster._utils.interrupts import capture_interrupts, check_captured_interru
 from duckdb import DuckDBPyConnection
 
 from rat_resources import leases, runs
-from rat_resources.errors import CancelledError, LeaseLostError, MetadataError
+from rat_resources.errors import (
+    CancelledError,
+    LeaseLostError,
+    MetadataError,
+    RatError,
+)
 from rat_resources.leases import HEARTBEAT, Hold
 from rat_resources.metadata import Metadata
 
@@ -23,14 +28,11 @@ from rat_resources.metadata import Metadata
 INTERRUPT_AGAIN = 0.5
 
 
-class Heartbeat:
-    """A thread that beats while its `with` lasts."""
+class Watch:
+    """A thread that watches while its `with` lasts, and stops what happens in it."""
 
-    def __init__(self, metadata: Metadata, hold: Hold, dagster_run_id: str) -> None:
-        self.metadata = metadata
-        self.hold = hold
-        self.dagster_run_id = dagster_run_id
-        self.stopped: CancelledError | LeaseLostError | None = None
+    def __init__(self) -> None:
+        self.stopped: RatError | None = None
         self.over = threading.Event()
         self.connection: DuckDBPyConnection | None = None
         self.runs_python = False
@@ -53,6 +55,10 @@ class Heartbeat:
         self.over.set()
         self.thread.join()
 
+    def beat(self) -> None:
+        """What the thread does, until it is over."""
+        raise NotImplementedError
+
     def watch(self, connection: DuckDBPyConnection) -> None:
         """Interrupt this connection's query when the run is to stop."""
         self.connection = connection
@@ -62,23 +68,7 @@ class Heartbeat:
         if self.stopped is not None:
             raise self.stopped
 
-    def beat(self) -> None:
-        """Keep the lease and look at Dagster's run, until the run is over."""
-        while not self.over.wait(HEARTBEAT.total_seconds()):
-            try:
-                with self.metadata.transaction() as tx:
-                    leases.beat(tx, self.hold)
-                    status = runs.stopped_by(tx, self.dagster_run_id)
-            except LeaseLostError as error:
-                self.stop(error)
-                return
-            except MetadataError:
-                continue  # Postgres may come back; if not, the lease lapses
-            if status is not None:
-                self.stop(CancelledError(f"Dagster's run is {status}"))
-                return
-
-    def stop(self, reason: CancelledError | LeaseLostError) -> None:
+    def stop(self, reason: RatError) -> None:
         """Let the run stop as soon as it can."""
         self.stopped = reason
         if self.runs_python:
@@ -110,6 +100,46 @@ class Heartbeat:
                 yield
             finally:
                 self.was_interrupted = check_captured_interrupt()
+
+
+class Heartbeat(Watch):
+    """Keeps the lease of a run, and stops it when Dagster's run is to stop."""
+
+    def __init__(self, metadata: Metadata, hold: Hold, dagster_run_id: str) -> None:
+        super().__init__()
+        self.metadata = metadata
+        self.hold = hold
+        self.dagster_run_id = dagster_run_id
+
+    def beat(self) -> None:
+        """Keep the lease and look at Dagster's run, until the run is over."""
+        while not self.over.wait(HEARTBEAT.total_seconds()):
+            try:
+                with self.metadata.transaction() as tx:
+                    leases.beat(tx, self.hold)
+                    status = runs.stopped_by(tx, self.dagster_run_id)
+            except LeaseLostError as error:
+                self.stop(error)
+                return
+            except MetadataError:
+                continue  # Postgres may come back; if not, the lease lapses
+            if status is not None:
+                self.stop(CancelledError(f"Dagster's run is {status}"))
+                return
+
+
+class Deadline(Watch):
+    """Stops what takes too long."""
+
+    def __init__(self, seconds: float, *, reason: RatError) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.reason = reason
+
+    def beat(self) -> None:
+        """Wait for the end, or for the deadline."""
+        if not self.over.wait(self.seconds):
+            self.stop(self.reason)
 
 
 @contextmanager

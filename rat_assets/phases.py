@@ -25,7 +25,7 @@ from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
 from rat_assets import facts
-from rat_assets.heartbeat import Heartbeat, is_interrupt, uninterrupted
+from rat_assets.heartbeat import Heartbeat, Watch, is_interrupt, uninterrupted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
@@ -51,6 +51,8 @@ from rat_resources.errors import (
     TemplateError,
 )
 from rat_resources.lake import register, strategies
+from rat_resources.lake.batch import Batch
+from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.sql import quote
@@ -137,7 +139,7 @@ class Attempt:
     results: list[TestResult] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
     hold: Hold = field(init=False)
-    heart: Heartbeat = field(init=False)
+    heart: Watch = field(init=False)
     inputs: Inputs = field(init=False)
     test_inputs: Inputs = field(init=False)
     source: PipelineSource = field(init=False)
@@ -325,13 +327,11 @@ class Attempt:
 
     def compile(self, profile: Profile) -> None:
         """Turn the template into the query that will run, over inputs that can be read."""
-        self.connection = self.stack.enter_context(self.platform.lake.connect())
-        self.heart.watch(self.connection)
-        self.source = releases.read_source(self.platform.store, self.step.pipeline)
+        self.connect()
+        self.source = self.read_source()
         self.inputs.resolve(self.spec.refs)
         self.table = self.find_own()
-        with self.platform.metadata.transaction() as tx:
-            runs.pin(tx, self.run_id, self.inputs.pins)
+        self.record_pins()
         self.inputs.register(self.connection)
         if self.table is not None:
             register(self.connection, {self.name: self.table})
@@ -343,6 +343,20 @@ class Attempt:
         if self.spec.type == "sql":
             self.sql = self.render(self.source.code, path=self.spec.code_file)
             self.journal.say(f"query:\n{self.sql}", level="debug")
+
+    def connect(self) -> None:
+        """Open the DuckDB of this run, which ends with it."""
+        self.connection = self.stack.enter_context(self.platform.lake.connect())
+        self.heart.watch(self.connection)
+
+    def read_source(self) -> PipelineSource:
+        """The files of the pipeline."""
+        return releases.read_source(self.platform.store, self.step.pipeline)
+
+    def record_pins(self) -> None:
+        """Write down which snapshots the run reads."""
+        with self.platform.metadata.transaction() as tx:
+            runs.pin(tx, self.run_id, self.inputs.pins)
 
     def find_own(self) -> Table | None:
         """The table as it is at the run's commit of main."""
@@ -451,11 +465,7 @@ class Attempt:
         if self.unchanged or self.spec.is_view:
             return
         query = self.sql if self.spec.type == "sql" else self.run_script()
-        catalog = self.platform.lake.catalog(
-            self.branch,
-            message=f"{self.name}: {self.config.merge_strategy}",
-            properties={"rat.run_id": str(self.run_id)},
-        )
+        catalog = self.open_catalog()
         existed = self.table is not None
         with self.author_lines():
             self.written = strategies.apply(
@@ -466,6 +476,7 @@ class Attempt:
                 config=write_config(self.spec),
                 attempt_time=self.started_at,
                 full_refresh=self.step.full_refresh,
+                inspect=self.inspect,
             )
         profile.rows, profile.bytes = (
             self.written.rows_written,
@@ -478,6 +489,17 @@ class Attempt:
         self.journal.say(
             f"{self.written.rows_written:,} rows written, {self.written.rows_total:,} in the table"
         )
+
+    def open_catalog(self) -> RefCatalog:
+        """Where the table is written: the run's branch."""
+        return self.platform.lake.catalog(
+            self.branch,
+            message=f"{self.name}: {self.config.merge_strategy}",
+            properties={"rat.run_id": str(self.run_id)},
+        )
+
+    def inspect(self, batch: Batch) -> None:
+        """Look at what the query returned, before anything is written."""
 
     def run_script(self) -> str:
         """Run the Python pipeline; the query selects what it left."""

@@ -158,8 +158,8 @@ class RefCatalog(MetastoreCatalog):
         staged = self._update_and_stage_table(current, key, requirements, updates)
         if current is None or staged.metadata != current.metadata:
             self._commit_metadata(staged, current=content, head=head)
-            return _response(staged)
-        return _response(current)
+            return table_response(staged)
+        return table_response(current)
 
     def register_table(
         self,
@@ -472,7 +472,8 @@ def table_key(
     return key
 
 
-def _response(table: Table) -> CommitTableResponse:
+def table_response(table: Table) -> CommitTableResponse:
+    """What a commit of *table* answers."""
     fields = {
         "metadata": table.metadata,
         "metadata-location": table.metadata_location,

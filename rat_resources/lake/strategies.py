@@ -12,7 +12,7 @@ under incremental and scd2). NULL is a key like any other. Only files that hold 
 rewritten (`merging`), and all of it, new columns too, is one commit (`target`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -109,12 +109,14 @@ def apply(
     config: WriteConfig,
     attempt_time: datetime,
     full_refresh: bool = False,
+    inspect: Callable[[Batch], None] = lambda _batch: None,
 ) -> Written:
     """Run *query* once and bring its rows into the table by the strategy, in one commit or none.
 
-    A missing table is made, even for a batch without rows.
+    A missing table is made, even for a batch without rows. *inspect* sees the batch before.
     """
     with run_query(connection, query) as batch, _translated_errors():
+        inspect(batch)
         _check_columns(config, batch)
         _check_rows(config, batch)
         table = find_table(catalog, table_name)
