@@ -137,7 +137,7 @@ def rat() -> None:
     """RAT, a lakehouse on Dagster: files in, tested Iceberg tables out.
 
     \b
-    A first round:
+    A first round (`rat init DIR` makes a project of your own):
       rat publish examples/nyc_flights     make the pipelines current
       rat upload nyc/flights FILE.csv      put a file into a landing zone
       rat run nyc                          branch, compile, write, test, publish
@@ -329,6 +329,41 @@ def runs(run_id: str | None, limit: int, *, as_json: bool) -> None:
         history.list_runs(limit, as_json=as_json)
     else:
         history.show_run(run_id, as_json=as_json)
+
+
+# Beginning.
+
+
+@rat.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Make a project of your own in DIR.
+
+    With an example from a landing zone to silver, and what Dagster needs. Nothing that is there
+    is touched: whatever is in the way is named, and nothing is made.
+
+    \b
+    Example: rat init lake
+    """
+    from rat_assets.commands import scaffolding
+
+    scaffolding.init(folder)
+
+
+@rat.command()
+@click.argument("name", metavar="NS.LAYER.NAME")
+@click.option("--python", is_flag=True, help="A Python script in place of SQL.")
+def new(name: str, *, python: bool) -> None:
+    """Make a pipeline in the project: code, config.yaml, a test.
+
+    Bronze reads the landing zone of its name, silver and gold a table of the layer below.
+
+    \b
+    Example: rat new shop.gold.revenue
+    """
+    from rat_assets.commands import scaffolding
+
+    scaffolding.new(name, python=python)
 
 
 # Keeping house.

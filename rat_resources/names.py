@@ -11,6 +11,7 @@ from hashlib import sha256
 
 LAYERS = ("bronze", "silver", "gold")
 PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+NAME_RULE = "use at most 63 lower-case letters, digits, _ and -, starting with a letter"
 
 
 def is_name(text: str) -> bool:

@@ -147,7 +147,8 @@ def find_project(environ: Mapping[str, str]) -> Path:
             return folder
     message = "no workspace.yaml and dagster.yaml here or in a parent folder"
     raise SettingsError(
-        message, fix="run rat inside a RAT project, or set DAGSTER_HOME to its folder"
+        message,
+        fix="run rat inside a project (`rat init DIR` makes one), or set DAGSTER_HOME to it",
     )
 
 

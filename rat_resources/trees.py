@@ -15,7 +15,7 @@ import duckdb
 
 from rat_resources.annotations import unknown_key
 from rat_resources.errors import Problem
-from rat_resources.names import LAYERS, TableName, is_name, nearest
+from rat_resources.names import LAYERS, NAME_RULE, TableName, is_name, nearest
 from rat_resources.specs import PipelineSource
 from rat_resources.store import walk
 from rat_resources.values import (
@@ -27,8 +27,6 @@ from rat_resources.values import (
     text,
     unique_entries,
 )
-
-NAME_RULE = "use at most 63 lower-case letters, digits, _ and -, starting with a letter"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,6 @@
+-- @description: Nobody orders for nothing
+-- @severity: error
+-- @remediation: Ask the shop what it sent
+SELECT *
+FROM {{ this }}
+WHERE amount <= 0
