@@ -20,10 +20,11 @@ from rat_assets.pipelines import broken_asset, build_asset
 from rat_resources import releases
 from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
-from rat_resources.platform import Platform, platform, resources
+from rat_resources.platform import Platform, platform
 from rat_resources.reconciliation import reconcile
 from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import RELEASE_TAG
+from rat_resources.wiring import resources
 from rat_sensors.jobs import pipelines_job
 from rat_sensors.wiring import build_sensors
 

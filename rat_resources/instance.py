@@ -4,6 +4,7 @@ Dagster's tables live in RAT's Postgres, in a schema of their own; its files und
 thing that a command needs is DAGSTER_HOME.
 """
 
+import os
 import time
 from collections.abc import Mapping
 from typing import Any, Self
@@ -175,6 +176,12 @@ def is_daemon_alive(instance: DagsterInstance, *, now: float) -> bool:
     """Whether a daemon that empties the queue was heard of lately."""
     heartbeat = instance.get_daemon_heartbeats().get(QUEUE_DAEMON)
     return heartbeat is not None and now - heartbeat.timestamp < FRESH_SECONDS
+
+
+def open_instance() -> DagsterInstance:
+    """Dagster's instance of the settings, whether or not DAGSTER_HOME is set."""
+    os.environ.update(Settings.load().environ)
+    return DagsterInstance.get()
 
 
 def forget_daemon(instance: DagsterInstance) -> None:

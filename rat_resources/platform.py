@@ -1,14 +1,12 @@
 """The platform: everything that one RAT consists of, opened once a process.
 
-`platform()` is what the command line asks for; Dagster gets the same parts as resources.
+`platform()` is what the command line asks for; Dagster gets the same parts from
+`rat_resources.wiring`.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-import dagster as dg
 
 from rat_resources.lake import Lake
 from rat_resources.lake.embedded_refs import EmbeddedRefs
@@ -56,18 +54,3 @@ def platform() -> Platform:
 def opened(_environ: tuple[tuple[str, str], ...]) -> Platform:
     """The platform for one set of settings, opened once."""
     return Platform.open(Settings.load())
-
-
-def resources() -> Mapping[str, dg.ResourceDefinition]:
-    """The parts as Dagster resources: `platform` whole, and `metadata`, `store`, `lake`."""
-    return {
-        "platform": resource(lambda whole: whole),
-        "metadata": resource(lambda whole: whole.metadata),
-        "store": resource(lambda whole: whole.store),
-        "lake": resource(lambda whole: whole.lake),
-    }
-
-
-def resource(part: Callable[[Platform], object]) -> dg.ResourceDefinition:
-    """A resource that is one part of the platform."""
-    return dg.ResourceDefinition(lambda _context: part(platform()))

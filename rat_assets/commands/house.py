@@ -64,8 +64,9 @@ def stop() -> None:
 
 def reconcile(*, as_json: bool) -> None:
     """Finish or undo what a crash left open, and say what that was."""
-    from rat_assets.commands.opening import open_instance, open_platform
+    from rat_assets.commands.opening import open_platform
     from rat_resources import reconciliation
+    from rat_resources.instance import open_instance
 
     with open_instance() as instance:
         done = reconciliation.reconcile(open_platform(), instance)

@@ -12,9 +12,10 @@ import dagster as dg
 
 from rat_assets import journal, runner
 from rat_assets.commands.display import count, duration, plural, print_json
-from rat_assets.commands.opening import open_instance, open_platform
+from rat_assets.commands.opening import open_platform
 from rat_assets.journal import Progress
 from rat_assets.runner import RunAsk, RunReport, TableReport
+from rat_resources.instance import open_instance
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 

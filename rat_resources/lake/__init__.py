@@ -8,16 +8,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dagster_duckdb import DuckDBResource
+import duckdb
 from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
 
-from rat_resources.lake.catalog import RefCatalog
-from rat_resources.lake.reading import register_table
-from rat_resources.lake.refs import MAIN, IcebergTable, Refs
-from rat_resources.lake.spilling import spill_folder
-from rat_resources.names import TableName
+from rat_resources.later import import_later
+
+# PyIceberg imports it, it imports pandas, and that takes longer than many a run; we use neither.
+import_later("pyarrow.dataset")
+
+from rat_resources.lake.catalog import RefCatalog  # noqa: E402
+from rat_resources.lake.reading import register_table  # noqa: E402
+from rat_resources.lake.refs import MAIN, IcebergTable, Refs  # noqa: E402
+from rat_resources.lake.spilling import spill_folder  # noqa: E402
+from rat_resources.names import TableName  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -64,23 +70,20 @@ class Lake:
         """A DuckDB of its own, in memory, that spills to disk and speaks UTC."""
         with (
             spill_folder(self.spill) as folder,
-            self.duckdb(folder).get_connection() as connection,
+            duckdb.connect(config=self.duckdb_config(folder)) as connection,
         ):
             # At connect it fails: the time zones are not loaded yet.
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
 
-    def duckdb(self, folder: Path) -> DuckDBResource:
-        """DuckDB as pipelines get it, with a *folder* to spill to that no other DuckDB has."""
-        return DuckDBResource(
-            database=":memory:",
-            connection_config={
-                "temp_directory": str(folder),
-                # `INSTALL` at run time would need a network.
-                "autoinstall_known_extensions": "false",
-                "preserve_insertion_order": "true",
-            },
-        )
+    def duckdb_config(self, spill: Path) -> dict[str, Any]:
+        """How a DuckDB of this lake is configured; *spill* is a folder that no other one has."""
+        return {
+            "temp_directory": str(spill),
+            # `INSTALL` at run time would need a network.
+            "autoinstall_known_extensions": "false",
+            "preserve_insertion_order": "true",
+        }
 
 
 def register(connection: DuckDBPyConnection, tables: Mapping[TableName, Table]) -> None:
