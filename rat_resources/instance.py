@@ -7,14 +7,17 @@ thing that a command needs is DAGSTER_HOME.
 import os
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Self
 
 from dagster import DagsterInstance, DagsterRun
 from dagster._config.config_schema import UserConfigSchema
 from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 from dagster._core.storage.base_storage import DagsterStorage
+from dagster._core.storage.event_log.schema import AssetKeyTable
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._core.storage.root import LocalArtifactStorage
+from dagster._core.storage.runs.schema import RunsTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import (
     DagsterPostgresStorage,
@@ -23,11 +26,13 @@ from dagster_postgres import (
     PostgresScheduleStorage,
 )
 from dagster_postgres.utils import set_pg_statement_timeout
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, inspect
 
 from rat_resources.metadata import Metadata
 from rat_resources.settings import Settings
 
+# Dagster looks for these before it makes its tables.
+MAIN_TABLES = frozenset({"runs", "instance_info", "event_logs", "jobs"})
 QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 # A daemon writes every 30 seconds.
 FRESH_SECONDS = 45.0
@@ -55,11 +60,54 @@ class Pooled:
 
 
 class PooledRunStorage(Pooled, PostgresRunStorage):
-    """Dagster's runs."""
+    """Dagster's runs.
+
+    Whether a column is there yet is asked at every change of a run; a column that is there stays.
+    """
+
+    @cached_property
+    def columns(self) -> frozenset[str]:
+        """The columns of Dagster's table of runs, as this process found them."""
+        with self.connect() as connection:
+            found = inspect(connection).get_columns(RunsTable.name)
+        return frozenset(column["name"] for column in found)
+
+    def has_run_stats_index_cols(self) -> bool:
+        """Whether runs have their times as columns."""
+        return {"start_time", "end_time"} <= self.columns
+
+    def has_backfill_id_column(self) -> bool:
+        """Whether runs have their backfill as a column."""
+        return "backfill_id" in self.columns
 
 
 class PooledEventLogStorage(Pooled, PostgresEventLogStorage):
-    """Dagster's event log."""
+    """Dagster's event log.
+
+    Whether a table is there yet is asked at every event of a check; a table that is there stays.
+    """
+
+    @cached_property
+    def tables(self) -> set[str]:
+        """The tables that this process has found."""
+        return set()
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether Dagster has made a table."""
+        if table_name not in self.tables and super().has_table(table_name):
+            self.tables.add(table_name)
+        return table_name in self.tables
+
+    def has_asset_key_col(self, column_name: str) -> bool:
+        """Whether assets have a column."""
+        return column_name in self.asset_columns
+
+    @cached_property
+    def asset_columns(self) -> frozenset[str]:
+        """The columns of Dagster's table of assets, as this process found them."""
+        with self.index_connection() as connection:
+            found = inspect(connection).get_columns(AssetKeyTable.name)
+        return frozenset(column["name"] for column in found)
 
 
 class PooledScheduleStorage(Pooled, PostgresScheduleStorage):
@@ -77,10 +125,12 @@ class RatStorage(DagsterPostgresStorage):
         self.postgres_url = postgres_url
         self.should_autocreate_tables = True
         self._inst_data = inst_data
-        self._run_storage = PooledRunStorage(postgres_url)
-        self._event_log_storage = PooledEventLogStorage(postgres_url)
-        self._schedule_storage = PooledScheduleStorage(postgres_url)
         self.engine = pooled_engine(postgres_url)
+        # Each storage would connect twice more to see whether its tables are there.
+        is_new = not MAIN_TABLES.issubset(inspect(self.engine).get_table_names())
+        self._run_storage = PooledRunStorage(postgres_url, is_new)
+        self._event_log_storage = PooledEventLogStorage(postgres_url, is_new)
+        self._schedule_storage = PooledScheduleStorage(postgres_url, is_new)
         for storage in (
             self._run_storage,
             self._event_log_storage,
