@@ -1,9 +1,11 @@
 """Wiring: the parts of the platform as Dagster resources, under the names that assets ask for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
+from duckdb import DuckDBPyConnection
 
 from rat_resources.platform import Platform, platform
 
@@ -15,7 +17,7 @@ def resources() -> Mapping[str, dg.ResourceDefinition]:
         "metadata": resource(lambda whole: whole.metadata),
         "store": resource(lambda whole: whole.store),
         "lake": resource(lambda whole: whole.lake),
-        "duckdb": resource(open_duckdb),
+        "duckdb": resource(lambda _whole: LakeDuckDB(database=":memory:")),
     }
 
 
@@ -24,9 +26,11 @@ def resource(part: Callable[[Platform], object]) -> dg.ResourceDefinition:
     return dg.ResourceDefinition(lambda _context: part(platform()))
 
 
-def open_duckdb(whole: Platform) -> DuckDBResource:
-    """Connections like those of a run; each is a DuckDB of its own."""
-    return DuckDBResource(
-        database=":memory:",
-        connection_config=whole.lake.duckdb_config(whole.lake.spill),
-    )
+class LakeDuckDB(DuckDBResource):
+    """dagster-duckdb's resource, whose connections are configured like those of a run."""
+
+    @contextmanager
+    def get_connection(self) -> Iterator[DuckDBPyConnection]:
+        """A DuckDB of its own, in memory, as `Lake.connect` gives it."""
+        with platform().lake.connect() as connection:
+            yield connection
