@@ -5,40 +5,100 @@ is stored twice in Postgres and crosses gRPC, so nothing here grows with the dat
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.metadata import normalize_metadata
+from dagster._serdes import serialize_value
 
 SQL_BYTES = 12_000
+TABLE_ROWS = 20
+TABLE_COLUMNS = 14
+CELL_LENGTH = 80
+# Beyond it a browser, which has only doubles, shows another number.
+LARGEST_NUMBER = 2**53
+
+Entries = Mapping[str, Any]
+Objects = Sequence[Mapping[str, Any]]
+Cell = str | int | float | bool
 
 
-def as_sql(sql: str) -> dg.MarkdownMetadataValue:
+def as_sql(sql: str, *, limit: int = SQL_BYTES) -> dg.MarkdownMetadataValue:
     """A query as Dagster shows it: short ones at once, long ones behind a click."""
-    return dg.MetadataValue.md(f"```sql\n{shorten(sql.strip(), SQL_BYTES)}\n```")
+    return as_code(sql, language="sql", limit=limit)
 
 
-def shorten(text: str, limit: int) -> str:
+def as_code(text: str, *, language: str, limit: int) -> dg.MarkdownMetadataValue:
+    """Code as Markdown, whatever backticks are in it."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    body = truncate(text.strip(), limit)
+    return dg.MetadataValue.md(f"{fence}{language}\n{body}\n{fence}")
+
+
+def truncate(text: str, limit: int) -> str:
     """*text*, or as much of it as fits into *limit* bytes and how much is missing."""
     encoded = text.encode()
     if len(encoded) <= limit:
         return text
     kept = encoded[:limit].decode(errors="ignore")
-    return f"{kept}\n… truncated: {len(text) - len(kept):,} of {len(text):,} characters left out"
+    missing = len(text) - len(kept)
+    return f"{kept}\n… truncated, {missing:,} of {len(text):,} characters left out"
 
 
-def as_table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Rows as a table that Dagster shows inline."""
-    columns = [dg.TableColumn(name) for name in rows[0]]
-    records = [
-        dg.TableRecord({name: cell(value) for name, value in row.items()})
-        for row in rows
+def as_table(rows: Objects, *, limit: int = TABLE_ROWS) -> dg.TableMetadataValue:
+    """Rows as a table that Dagster shows inline; what has no room is counted."""
+    columns = list(rows[0])
+    shown, hidden = columns[:TABLE_COLUMNS], columns[TABLE_COLUMNS:]
+    records: list[dict[str, Cell]] = [
+        {name: cell(row[name]) for name in shown}
+        | ({"…": f"{len(hidden)} more columns"} if hidden else {})
+        for row in rows[:limit]
     ]
-    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+    if len(rows) > limit:
+        more = f"… and {len(rows) - limit:,} more"
+        blank: dict[str, Cell] = dict.fromkeys(records[0], "")
+        records.append(blank | {shown[0]: more})
+    return dg.MetadataValue.table([dg.TableRecord(record) for record in records])
 
 
-def cell(value: object) -> str | int | float | bool:
+def cell(value: object) -> Cell:
     """A JSON value as a cell of a table."""
     if value is None:
         return ""
-    return value if isinstance(value, str | int | float | bool) else json.dumps(value)
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        return str(value)
+    if isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= CELL_LENGTH else f"{text[: CELL_LENGTH - 1]}…"
+
+
+def fit(groups: Iterable[Entries], *, limit: int) -> dict[str, Any]:
+    """All entries in order, within *limit* bytes; one that has no room is named instead."""
+    shown: dict[str, Any] = {}
+    left_out: list[str] = []
+    room = limit
+    for name, value in (entry for group in groups for entry in group.items()):
+        size = size_of({name: value})
+        if size > room:
+            left_out.append(name)
+            continue
+        room -= size
+        shown[name] = value
+    if left_out:
+        shown["left_out"] = dg.MetadataValue.text(
+            f"{', '.join(left_out)[:CELL_LENGTH]}: too large to show"
+        )
+    return shown
+
+
+def size_of(entries: Entries) -> int:
+    """How many bytes *entries* take in Dagster's event log."""
+    values: Mapping[str, Any] = normalize_metadata(entries)
+    return sum(
+        len(name) + len(serialize_value(value).encode())
+        for name, value in values.items()
+    )

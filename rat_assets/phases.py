@@ -29,6 +29,7 @@ from rat_assets.heartbeat import Heartbeat, Watch, is_interrupt, uninterrupted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
+from rat_assets.samples import sample_table
 from rat_assets.scripts import ScriptContext, run_script
 from rat_resources import (
     archive,
@@ -114,6 +115,7 @@ class Outcome:
     journal: Journal
     files: tuple[str, ...]
     inputs: Inputs
+    sample: Sequence[Mapping[str, Any]] = ()  # the table's first rows
 
 
 @dataclass
@@ -606,6 +608,7 @@ class Attempt:
     def publish(self, profile: Profile) -> Outcome:
         """Merge the branch, and write down everything that is true from then on."""
         refs, metadata = self.platform.lake.refs, self.platform.metadata
+        rows = self.look()
         head = refs.head(self.branch)
         stated = self.facts()
         intent = Intent(
@@ -638,7 +641,16 @@ class Attempt:
             journal=self.journal,
             files=tuple(f"{file.zone.name}/{file.name}" for file in self.files),
             inputs=self.inputs,
+            sample=rows,
         )
+
+    def look(self) -> Sequence[Mapping[str, Any]]:
+        """A few rows of what is about to be published, to show them."""
+        if self.spec.is_view:
+            return []  # it would be computed for this alone
+        if not self.spec.tests:
+            self.register_own()
+        return sample_table(self.connection, self.name, self.table)
 
     def facts(self) -> dict[str, Any]:
         """Everything that publishing this run will state, as JSON."""

@@ -1,39 +1,52 @@
 """What Dagster shows of a publication: the metadata of a materialization, group by group.
 
-An entry is shown in the order of `GROUPS`; another kind of entry is one more function there. How a
+Entries are shown in the order of `GROUPS`; another kind of entry is one more function there. How a
 value is shown is `rat_assets.entries`, what a check shows is `rat_assets.quality`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from pyiceberg.table import Table
 
-from rat_assets.entries import as_sql, as_table
+from rat_assets.commands.display import duration, size
+from rat_assets.entries import Entries, as_sql, as_table, fit
 from rat_assets.phases import Outcome, Step
 from rat_resources.lake.types import type_words
 
-Entries = Mapping[str, Any]
+BYTES = 60_000
+FILES = 50
+DESCRIPTION_LENGTH = 200
 
 
 def describe(step: Step, outcome: Outcome) -> dict[str, Any]:
-    """What a materialization shows."""
-    return {
-        name: value
-        for describe_group in GROUPS
-        for name, value in describe_group(step, outcome).items()
-    }
+    """What a materialization shows; what a stranger asks first comes first."""
+    groups = (describe_group(step, outcome) for describe_group in GROUPS)
+    return fit(groups, limit=BYTES)
 
 
 def describe_rows(_step: Step, outcome: Outcome) -> Entries:
     """How many rows there are, and how many this run wrote."""
-    return {
+    written = outcome.written
+    shown: dict[str, Any] = {
         "dagster/row_count": dg.MetadataValue.int(outcome.rows_total),
-        "rows_written": dg.MetadataValue.int(
-            outcome.written.rows_written if outcome.written else 0
-        ),
+        "rows_written": dg.MetadataValue.int(written.rows_written if written else 0),
         "unchanged": dg.MetadataValue.bool(outcome.unchanged),
     }
+    if outcome.table is not None and (total := total_of(outcome.table, "files-size")):
+        shown["dagster/size_bytes"] = dg.MetadataValue.int(total)
+    return shown
+
+
+def total_of(table: Table, what: str) -> int | None:
+    """A total that the table's newest snapshot keeps."""
+    snapshot = table.current_snapshot()
+    if snapshot is None or snapshot.summary is None:
+        return None
+    total = snapshot.summary[f"total-{what}"]
+    return None if total is None else int(total)
 
 
 def describe_columns(_step: Step, outcome: Outcome) -> Entries:
@@ -44,7 +57,7 @@ def describe_columns(_step: Step, outcome: Outcome) -> Entries:
         dg.TableColumn(
             field.name,
             type_words(field.field_type),
-            description=field.doc,
+            description=field.doc and field.doc[:DESCRIPTION_LENGTH],
             constraints=dg.TableColumnConstraints(nullable=not field.required),
         )
         for field in outcome.table.schema().fields
@@ -52,39 +65,76 @@ def describe_columns(_step: Step, outcome: Outcome) -> Entries:
     return {"dagster/column_schema": dg.TableSchema(columns)}
 
 
+def describe_sample(_step: Step, outcome: Outcome) -> Entries:
+    """A few rows."""
+    return {"sample": as_table(outcome.sample)} if outcome.sample else {}
+
+
 def describe_inputs(_step: Step, outcome: Outcome) -> Entries:
     """The snapshots and the files that the run read."""
     shown: dict[str, Any] = {}
-    if outcome.inputs.pins:
+    if tables := sorted(outcome.inputs.tables.items()):
         shown["inputs"] = as_table(
-            [
-                {"table": str(pin.table), "snapshot": str(pin.snapshot_id)}
-                for pin in outcome.inputs.pins
-            ]
+            [{"table": str(name)} | describe_input(table) for name, table in tables]
         )
     if outcome.files:
-        shown["files"] = as_table([{"file": name} for name in outcome.files[:100]])
+        files = [{"file": name} for name in outcome.files]
+        shown["files"] = as_table(files, limit=FILES)
     return shown
+
+
+def describe_input(table: Table) -> dict[str, Any]:
+    """What an input was when it was read."""
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        return {"rows": 0, "published": "", "snapshot": ""}
+    return {
+        "rows": total_of(table, "records"),
+        "published": moment(snapshot.timestamp_ms),
+        "snapshot": str(snapshot.snapshot_id),
+    }
+
+
+def moment(timestamp_ms: int) -> str:
+    """A time as a table shows it."""
+    return f"{datetime.fromtimestamp(timestamp_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def describe_query(_step: Step, outcome: Outcome) -> Entries:
     """The query that ran."""
-    return {"sql": as_sql(outcome.sql)} if outcome.sql else {}
+    return {"compiled_sql": as_sql(outcome.sql)} if outcome.sql else {}
 
 
 def describe_phases(_step: Step, outcome: Outcome) -> Entries:
-    """What each phase cost."""
-    return {"phases": as_table(outcome.journal.phase_profiles)}
+    """What each phase cost, and all of them together."""
+    profiles = outcome.journal.profiles
+    phases = [
+        {
+            "phase": each.phase,
+            "took": duration(each.ms),
+            "rows": each.rows,
+            "bytes": size(each.bytes),
+            "peak memory": size(each.peak_memory),
+        }
+        for each in profiles
+    ]
+    return {
+        "duration_ms": dg.MetadataValue.int(sum(each.ms for each in profiles)),
+        "phases": as_table(phases),
+    }
 
 
 def describe_run(step: Step, outcome: Outcome) -> Entries:
-    """Which run it was, and where its publication stands."""
+    """Which run it was, of which code, and where its publication stands."""
     return {
         "trigger": dg.MetadataValue.text(step.trigger),
+        "dagster_run": dg.MetadataValue.dagster_run(step.dagster_run_id),
         "rat_run_id": dg.MetadataValue.text(str(outcome.run_id)),
-        "release": dg.MetadataValue.int(step.release),
         "branch": dg.MetadataValue.text(outcome.branch),
         "commit": dg.MetadataValue.text(outcome.commit or outcome.base_commit),
+        # As text: of numbers Dagster draws a plot.
+        "release": dg.MetadataValue.text(str(step.release)),
+        "code_version": dg.MetadataValue.text(step.spec.code_version),
     }
 
 
@@ -104,6 +154,7 @@ def describe_place(step: Step, outcome: Outcome) -> Entries:
 GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
     describe_rows,
     describe_columns,
+    describe_sample,
     describe_inputs,
     describe_query,
     describe_phases,

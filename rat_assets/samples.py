@@ -1,0 +1,55 @@
+"""Samples: the first rows of a table, few and narrow enough to be shown and kept with every run."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import duckdb
+from duckdb import DuckDBPyConnection
+from pyiceberg.table import Table
+
+from rat_resources.lake.rows import sample
+from rat_resources.lake.sql import quote
+from rat_resources.names import TableName
+
+ROWS = 6
+COLUMNS = 14
+MASK = "•••"
+
+
+def sample_table(
+    connection: DuckDBPyConnection,
+    name: TableName,
+    table: Table | None,
+    *,
+    masked: Collection[str] = (),
+) -> Sequence[Mapping[str, Any]]:
+    """The first rows of *table*, which *connection* reads by its name; none if that fails.
+
+    What is masked is not even read.
+    """
+    if table is None or table.current_snapshot() is None:
+        return []
+    columns = table.schema().column_names[:COLUMNS]
+    selected = ", ".join(
+        f"'{MASK}' AS {quote(column)}" if column in masked else quote(column)
+        for column in columns
+    )
+    query = f"SELECT {selected} FROM {quote(str(name))} LIMIT {ROWS}"
+    try:
+        return sample(connection, query, limit=ROWS).objects
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error:
+        return []  # a run shall not fail for want of something to look at
+
+
+def mask(
+    rows: Sequence[Mapping[str, Any]], *, masked: Collection[str]
+) -> Sequence[Mapping[str, Any]]:
+    """*rows* without the values of what is masked."""
+    if not masked:
+        return rows
+    return [
+        {name: MASK if name in masked else value for name, value in row.items()}
+        for row in rows
+    ]
