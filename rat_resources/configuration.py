@@ -12,6 +12,15 @@ from zoneinfo import ZoneInfo, available_timezones
 from croniter import croniter
 
 from rat_resources.annotations import Annotation, unknown_key
+from rat_resources.charts import (
+    AGGREGATES,
+    KINDS,
+    MOST_CHARTS,
+    ORDERS,
+    SCALES,
+    Chart,
+    misfits,
+)
 from rat_resources.errors import Problem
 from rat_resources.names import is_name, nearest
 from rat_resources.values import (
@@ -105,6 +114,7 @@ class PipelineConfig:
     )
     schedules: tuple[Schedule, ...] = ()
     triggers: tuple[Trigger, ...] = ()
+    charts: tuple[Chart, ...] = ()
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "PipelineConfig":
@@ -116,12 +126,14 @@ class PipelineConfig:
         )
         values["schedules"] = tuple(Schedule(**each) for each in values["schedules"])
         values["triggers"] = tuple(Trigger(**each) for each in values["triggers"])
+        # What was stored before there were charts has none.
+        values["charts"] = tuple(map(Chart.from_json, values.get("charts", ())))
         return cls(**values)
 
 
 KEYS = tuple(each.name for each in fields(PipelineConfig))
 # Lists of mappings do not fit into a comment.
-FILE_ONLY = ("partition_by", "schedules", "triggers")
+FILE_ONLY = ("partition_by", "schedules", "triggers", "charts")
 # What only says who is asked, or when it runs, does not change what comes out.
 WITHOUT_EFFECT = (
     "description",
@@ -132,6 +144,7 @@ WITHOUT_EFFECT = (
     "automation",
     "schedules",
     "triggers",
+    "charts",
 )
 
 
@@ -334,6 +347,49 @@ def make_trigger(values: dict[str, Any], namespace: str) -> Trigger:
     return trigger
 
 
+def make_chart(values: dict[str, Any], namespace: str) -> Chart:
+    """A chart whose words go together."""
+    del namespace
+    chart = Chart(**values)
+    found = [UnfitError(what, fix) for what, fix in misfits(chart)]
+    if found:
+        raise UnfitError.of(found)
+    return chart
+
+
+def charts(located: Located, namespace: str = "") -> tuple[Chart, ...]:
+    """A few charts."""
+    found: tuple[Chart, ...] = CHARTS(located, namespace)
+    if len(found) > MOST_CHARTS:
+        what = f"{len(found)} charts are more than a table may have"
+        raise UnfitError(what, f"keep {MOST_CHARTS}")
+    return found
+
+
+CHARTS = ListReader(
+    {
+        "title": filled_text,
+        "kind": one_of(*KINDS),
+        "x": filled_text,
+        "y": columns,
+        "series": filled_text,
+        "panels": filled_text,
+        "value": filled_text,
+        "label": filled_text,
+        "from_x": filled_text,
+        "from_y": filled_text,
+        "aggregate": one_of(*AGGREGATES),
+        "order": one_of(*ORDERS),
+        "limit": count,
+        "unit": filled_text,
+        "scale": one_of(*SCALES),
+    },
+    required=["title", "kind", "x", "y"],
+    make=make_chart,
+    identity=lambda chart: chart.title,
+)
+
+
 READERS: Mapping[str, Reader] = {
     "description": text,
     "owner": text,
@@ -386,4 +442,5 @@ READERS: Mapping[str, Reader] = {
             trigger.pattern,
         ),
     ),
+    "charts": charts,
 }

@@ -9,6 +9,8 @@ WITH aircraft AS (
 SELECT
     flights.origin,
     flights.destination,
+    any_value(origins.latitude) AS origin_latitude,
+    any_value(origins.longitude) AS origin_longitude,
     any_value(airports.airport_name) AS destination_name,
     any_value(airports.latitude) AS destination_latitude,
     any_value(airports.longitude) AS destination_longitude,
@@ -29,6 +31,7 @@ SELECT
     round(100.0 * count(aircraft.tail_number) / count(*), 2) AS known_aircraft_percent
 FROM {{ ref('silver.flights') }} AS flights
 LEFT JOIN {{ ref('silver.airports') }} AS airports ON flights.destination = airports.airport
+LEFT JOIN {{ ref('silver.airports') }} AS origins ON flights.origin = origins.airport
 LEFT JOIN aircraft ON flights.tail_number = aircraft.tail_number
 GROUP BY
     flights.origin,

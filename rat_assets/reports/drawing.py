@@ -1,0 +1,708 @@
+"""Drawing: points as a picture. matplotlib takes half a second to import, so nothing else does.
+
+Colours are told apart by colour-blind eyes (Okabe and Ito; sequential blues; red and blue around
+zero). No state of matplotlib's outlives a drawing.
+"""
+
+import io
+import math
+import textwrap
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from itertools import pairwise
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import colormaps, dates
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, ListedColormap, Normalize, TwoSlopeNorm
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
+from PIL import Image
+
+from rat_assets.reports.points import Axis, Point, Points, plain
+
+PALETTE = (
+    "#0072B2",  # blue
+    "#D55E00",  # vermilion
+    "#009E73",  # green
+    "#CC79A7",  # pink
+    "#E69F00",  # orange
+    "#56B4E9",  # sky
+    "#4D4D4D",  # grey
+    "#8C6BB1",  # violet
+)
+INK, FAINT, LINES = "#1F2933", "#66727F", "#DDE2E7"
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,  # a price is no formula
+    "axes.edgecolor": LINES,
+    "axes.labelcolor": FAINT,
+    "axes.labelsize": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": LINES,
+    "grid.linewidth": 0.8,
+    "xtick.color": LINES,
+    "ytick.color": LINES,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+TITLE_LENGTH, FOOTER_LENGTH = 80, 135
+WIDTH, HEIGHT = 9.0, 5.0  # inches
+SHARP = 200  # dots an inch of a file
+# Dots an inch and colours of a picture inside metadata: the first that fits is taken.
+TRIES = ((144, 128), (144, 32), (120, 64), (120, 32), (96, 32), (72, 32), (48, 16))
+NAME_LENGTH = 34
+FEW_POINTS = 40
+FEW_CELLS = 30
+WIDEST = 62  # whole numbers, of which none is left out
+MOST_LABELS = 30
+TAME = 1.5  # how far beyond the rest a value keeps its place
+LIGHT = 0.55  # above it, ink on a colour can be read
+
+
+def draw_file(points: Points, *, source: str) -> bytes:
+    """A picture of the points as PNG, sharp enough to print."""
+    return drawn(points, source=source).save(SHARP)
+
+
+def draw_small(points: Points, *, source: str, most: int) -> bytes:
+    """A picture of the points as PNG of at most *most* bytes, as sharp as that allows."""
+    picture = drawn(points, source=source)
+    save = cache(picture.save)
+    for dots, colours in TRIES:
+        png = reduced(save(dots), colours=colours)
+        if len(png) <= most:
+            break
+    return png
+
+
+def reduced(png: bytes, *, colours: int) -> bytes:
+    """A PNG with a palette: a third of the bytes, and no eye sees it."""
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        whole = image.convert("RGB")
+        # Without dithering, which would cost what the palette saves.
+        small = whole.quantize(
+            colours, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE
+        )
+        small.save(file, format="PNG", optimize=True)
+    return file.getvalue()
+
+
+class Picture:
+    """A figure that is drawn, and can be saved in several sizes."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+
+    def save(self, dots: int) -> bytes:
+        """The picture as PNG."""
+        file = io.BytesIO()
+        with styled():
+            self.figure.savefig(file, format="png", dpi=dots, facecolor="white")
+        return file.getvalue()
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Our style, for as long as something is drawn."""
+    with mpl.rc_context(STYLE), warnings.catch_warnings():
+        # A letter that the font lacks is a box in a picture, and no news for an operator.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        yield
+
+
+def drawn(points: Points, *, source: str) -> Picture:
+    """The points as a figure."""
+    with styled():
+        panels = list(dict.fromkeys(point.panel for point in points.points)) or [""]
+        width, height = size_of(points, panels)
+        title = textwrap.wrap(
+            points.chart.title, TITLE_LENGTH, max_lines=2, placeholder=" …"
+        )
+        bottom, top = 0.34 / height, 1 - (0.22 + 0.26 * len(title)) / height
+        layout = ConstrainedLayoutEngine(
+            rect=(0.012, bottom, 0.976, top - bottom), hspace=0.06, wspace=0.04
+        )
+        figure = Figure(figsize=(width, height), layout=layout)
+        write_around(figure, points, title="\n".join(title), source=source)
+        draw_panels(figure, points, panels=panels)
+    return Picture(figure)
+
+
+def write_around(figure: Figure, points: Points, *, title: str, source: str) -> None:
+    """Say above a picture what it shows, and below it of what, and what is left out."""
+    height = figure.get_figheight()
+    heading: dict[str, Any] = {"fontsize": 14, "fontweight": "bold", "color": INK, "va": "top"}
+    figure.text(0.015, 1 - 0.13 / height, title, **heading)
+    footer = shortened(" · ".join([source, *points.notes]), FOOTER_LENGTH)
+    small: dict[str, Any] = {"fontsize": 8.5, "color": FAINT, "va": "bottom"}
+    figure.text(0.015, 0.1 / height, footer, **small)
+
+
+def size_of(points: Points, panels: Sequence[str]) -> tuple[float, float]:
+    """The width and height of a figure, in inches."""
+    count = len(panels)
+    if count > 1:
+        rows = math.ceil(count / columns_of(count))
+        return WIDTH, max(HEIGHT * 0.8, 2.6 * rows + 0.8)
+    if points.chart.kind == "heatmap":
+        return WIDTH, min(9.0, max(3.4, 1.9 + 0.29 * len({p.y for p in points.points})))
+    if is_sideways(points):
+        bars = len({point.x for point in points.points})
+        return WIDTH, min(9.0, max(3.2, 1.5 + 0.29 * bars))
+    return WIDTH, HEIGHT
+
+
+def columns_of(panels: int) -> int:
+    """How many panels stand side by side."""
+    return panels if panels <= 3 else math.ceil(panels / 2)  # noqa: PLR2004 - one row
+
+
+def draw_panels(figure: Figure, points: Points, *, panels: Sequence[str]) -> None:
+    """Every panel, all by one legend and one palette."""
+    columns = columns_of(len(panels))
+    rows = math.ceil(len(panels) / columns)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    axes: list[Axes] = list(grid.flat)
+    for unused in axes[len(panels) :]:
+        unused.set_visible(False)
+    for panel, one in zip(panels, axes, strict=False):
+        inside = [point for point in points.points if point.panel == panel]
+        if panel:
+            one.set_title(shortened(panel, NAME_LENGTH), fontweight="bold", color=INK)
+        if not inside:
+            say_nothing(one)
+            continue
+        DRAWERS[points.chart.kind](one, points, inside)
+
+
+def say_nothing(axes: Axes) -> None:
+    """An empty picture that says so."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "no rows yet", ha="center", va="center", color=FAINT, size=14)
+
+
+# The kinds.
+
+
+def draw_lines(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
+    """A line a series, with its name at its end."""
+    names = series_of(inside)
+    style = "steps-post" if points.chart.kind == "step" else "default"
+    places = positions(points, inside)
+    for number, name in enumerate(names):
+        mine = [point for point in inside if point.series == name]
+        axes.plot(
+            [places(point.x) for point in mine],
+            [as_number(point.y) for point in mine],
+            color=PALETTE[number % len(PALETTE)],
+            linewidth=1.8 if len(names) < 4 else 1.5,  # noqa: PLR2004 - many lines are thinner
+            marker="o" if len(mine) <= FEW_POINTS else "",
+            markersize=3.5,
+            drawstyle=style,
+            label=shortened(name, NAME_LENGTH),
+        )
+    lay_out_x(axes, points, inside)
+    lay_out_y(axes, points)
+    if len(names) > 1 or names[0]:
+        name_lines(axes, points, names=names)
+
+
+def name_lines(axes: Axes, points: Points, *, names: Sequence[str]) -> None:
+    """Name each line where it ends, or below each other where they end too close."""
+    panels = len({point.panel for point in points.points})
+    axes.legend(
+        loc="lower left" if panels == 1 else "upper left",
+        bbox_to_anchor=(0, 1) if panels == 1 else (0, -0.14),
+        ncols=min(len(names), 4) if panels == 1 else 2,
+        borderaxespad=0.3,
+        handlelength=1.2,
+        columnspacing=1.2,
+    )
+
+
+def draw_bars(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
+    """Bars; names lie, so that they can be read, and times and numbers stand."""
+    names = series_of(inside)
+    xs = list(dict.fromkeys(point.x for point in inside))
+    if not is_sideways(points) and not points.chart.order:
+        xs = ordered(xs)
+    # Parts of a sum lie on each other; anything else stands side by side.
+    stacked = points.chart.aggregate in ("sum", "count")
+    thickness = 0.78 if stacked else 0.78 / len(names)
+    base = np.zeros(len(xs))
+    for number, name in enumerate(names):
+        found = {point.x: point.y for point in inside if point.series == name}
+        lengths = np.array([found.get(x) or 0.0 for x in xs], dtype=float)
+        offset = 0.0 if stacked else (number - (len(names) - 1) / 2) * thickness
+        at = np.arange(len(xs)) + offset
+        look: dict[str, Any] = {
+            "color": PALETTE[number % len(PALETTE)],
+            "label": shortened(name, NAME_LENGTH),
+            "edgecolor": "white",
+            "linewidth": 0.6,
+        }
+        if is_sideways(points):
+            axes.barh(at, lengths, thickness, left=base if stacked else 0, **look)
+        else:
+            axes.bar(at, lengths, thickness, bottom=base if stacked else 0, **look)
+        base += lengths
+    lay_out_bars(axes, points, xs)
+    if len(names) > 1 or names[0]:
+        axes.legend(
+            loc="lower right" if is_sideways(points) else "lower left",
+            bbox_to_anchor=None if is_sideways(points) else (0, 1),
+            ncols=1 if is_sideways(points) else 4,
+            handlelength=1,
+            handleheight=1,
+        )
+    if len(names) == 1 and is_sideways(points):
+        label_bars(axes, base)
+
+
+def lay_out_bars(axes: Axes, points: Points, xs: Sequence[Any]) -> None:
+    """The names and the measure of bars."""
+    labels = [place_text(x, points.x_axis) for x in xs]
+    if is_sideways(points):
+        axes.set_yticks(np.arange(len(xs)), labels)
+        axes.invert_yaxis()
+        axes.set_xlabel(measure_of(points))
+        axes.set_xscale(*scale_of(points))
+        lay_out_numbers(axes.xaxis, scale=points.chart.scale)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.margins(y=0.01)
+        return
+    shown = max(1, math.ceil(len(xs) / 16))
+    axes.set_xticks(np.arange(len(xs))[::shown], labels[::shown])
+    axes.set_xlabel(plain(points.chart.x))
+    axes.grid(visible=False, axis="x")
+    lay_out_y(axes, points)
+
+
+def label_bars(axes: Axes, lengths: Any) -> None:  # noqa: ANN401 - an array of numpy
+    """The number at the end of each bar, where there is one series."""
+    texts = [f" {number_text(length)}" for length in lengths]
+    axes.bar_label(axes.containers[0], texts, fontsize=9, color=INK)  # type: ignore[arg-type]
+    axes.margins(x=0.09)
+
+
+def draw_scatter(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
+    """A dot a row."""
+    names = series_of(inside)
+    places = positions(points, inside)
+    crowd = max(0.25, min(0.85, 60 / math.sqrt(len(inside) + 1)))
+    for number, name in enumerate(names):
+        mine = [point for point in inside if point.series == name]
+        axes.scatter(
+            [places(point.x) for point in mine],
+            [as_number(point.y) for point in mine],
+            s=18,
+            alpha=crowd,
+            color=PALETTE[number % len(PALETTE)],
+            linewidths=0,
+            label=shortened(name, NAME_LENGTH),
+        )
+    lay_out_x(axes, points, inside)
+    lay_out_y(axes, points)
+    if len(names) > 1 or names[0]:
+        name_lines(axes, points, names=names)
+
+
+def draw_heatmap(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
+    """A cell a pair, coloured by its value; few cells show it too."""
+    xs = ordered({point.x for point in inside if point.value is not None})
+    ys = ordered({point.y for point in inside if point.y is not None})
+    cells = np.full((len(ys), len(xs)), np.nan)
+    for point in inside:
+        if point.value is not None and point.y is not None:
+            cells[ys.index(point.y), xs.index(point.x)] = point.value
+    shades = Shades.of(cells[~np.isnan(cells)])
+    axes.pcolormesh(
+        np.ma.masked_invalid(cells),
+        cmap=shades.colours,
+        norm=shades.norm,
+        edgecolors="white",
+        linewidth=1.2 if len(xs) <= FEW_CELLS else 0,
+    )
+    axes.grid(visible=False)
+    axes.invert_yaxis()
+    label_cells(axes, cells, shades=shades)
+    shown = max(1, math.ceil(len(xs) / 24))
+    names = [shortened(place_text(x, points.x_axis), 14) for x in xs]
+    axes.set_xticks((np.arange(len(xs)) + 0.5)[::shown], names[::shown])
+    if points.x_axis == Axis.NAME and max(map(len, names)) > 4:  # noqa: PLR2004 - they would touch
+        axes.tick_params(axis="x", rotation=35)
+    axes.set_yticks(
+        np.arange(len(ys)) + 0.5,
+        [shortened(place_text(y, points.y_axis), NAME_LENGTH) for y in ys],
+    )
+    axes.tick_params(length=0)
+    axes.set_xlabel(plain(points.chart.x))
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    shades.explain(axes, points)
+
+
+def label_cells(axes: Axes, cells: Any, *, shades: "Shades") -> None:  # noqa: ANN401 - an array of numpy
+    """The value in each cell, where there is room for it."""
+    rows, columns = cells.shape
+    if columns > 20 or rows > FEW_CELLS:  # noqa: PLR2004 - three digits are as wide
+        return
+    for (row, column), value in np.ndenumerate(cells):
+        if np.isnan(value):
+            continue
+        red, green, blue, _ = shades(value)
+        is_light = 0.299 * red + 0.587 * green + 0.114 * blue > LIGHT
+        axes.text(
+            column + 0.5,
+            row + 0.5,
+            cell_text(value),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=INK if is_light else "white",
+        )
+
+
+def draw_map(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
+    """Places, and the shortest ways over the globe that lead to them; no tiles, no network."""
+    values = np.array([math.nan if p.value is None else p.value for p in inside])
+    known = values[~np.isnan(values)]
+    shades = Shades.of(known, palest=0.25)
+    for point, value in reversed(list(zip(inside, values, strict=True))):
+        colour = "#9AA5B1" if np.isnan(value) else shades(value)
+        weight = 0.5 if np.isnan(value) else share(value, known)
+        if point.from_x is not None and point.from_y is not None:
+            xs, ys = great_circle(
+                (point.from_x, point.from_y), (as_number(point.x), as_number(point.y))
+            )
+            axes.plot(
+                xs, ys, color=colour, linewidth=0.5 + 2.2 * weight, alpha=0.85, zorder=2
+            )
+        axes.plot(
+            [as_number(point.x)],
+            [as_number(point.y)],
+            "o",
+            color=colour,
+            markersize=3.5 + 4 * weight,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            zorder=3,
+        )
+    for x, y in {(p.from_x, p.from_y) for p in inside}:
+        axes.plot(
+            [as_number(x)], [as_number(y)], "o", color=INK, markersize=4, zorder=4
+        )
+    lay_out_map(axes, inside)
+    label_places(axes, inside)
+    if len(known):
+        shades.explain(axes, points)
+
+
+def lay_out_map(axes: Axes, inside: Sequence[Point]) -> None:
+    """Degrees as they look at this latitude, named as on a globe."""
+    ys = [as_number(point.y) for point in inside]
+    middle = math.radians((min(ys) + max(ys)) / 2)
+    axes.set_aspect(1 / max(0.2, math.cos(middle)), adjustable="datalim")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: degrees(x, "E", "W")))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: degrees(y, "N", "S")))
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.tick_params(labelcolor=FAINT, labelsize=8, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.margins(0.06)
+
+
+def label_places(axes: Axes, inside: Sequence[Point]) -> None:
+    """The names of the greatest places, as far as they do not lie on each other."""
+    canvas = FigureCanvasAgg(axes.figure)  # type: ignore[arg-type]
+    canvas.draw()  # type: ignore[no-untyped-call]
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+    taken: list[Any] = []
+    seen: set[str] = set()
+    for point in inside:
+        if len(taken) >= MOST_LABELS or not point.label or point.label in seen:
+            continue
+        seen.add(point.label)
+        text = axes.annotate(
+            shortened(point.label, 26),
+            (as_number(point.x), as_number(point.y)),
+            xytext=(5, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+            zorder=5,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )
+        box = text.get_window_extent(renderer).expanded(1.02, 1.1)
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+            continue
+        taken.append(box)
+
+
+DRAWERS = {
+    "line": draw_lines,
+    "step": draw_lines,
+    "bar": draw_bars,
+    "scatter": draw_scatter,
+    "heatmap": draw_heatmap,
+    "map": draw_map,
+}
+
+
+# Axes.
+
+
+def lay_out_x(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
+    """Dates as dates, numbers as numbers, names as names."""
+    match points.x_axis:
+        case Axis.TIME:
+            locator = dates.AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
+            form = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+            axes.xaxis.set_major_locator(locator)
+            axes.xaxis.set_major_formatter(form)
+        case Axis.NUMBER:
+            lay_out_numbers(axes.xaxis, scale="linear")
+            axes.set_xlabel(plain(points.chart.x))
+        case Axis.NAME:
+            names = list(dict.fromkeys(str(point.x) for point in inside))
+            shown = max(1, math.ceil(len(names) / 16))
+            axes.set_xticks(
+                range(0, len(names), shown),
+                [shortened(name, 14) for name in names[::shown]],
+                rotation=30 if max(map(len, names)) > 5 else 0,  # noqa: PLR2004 - short ones fit
+            )
+            axes.set_xlabel(plain(points.chart.x))
+    axes.grid(visible=False, axis="x")
+
+
+def lay_out_y(axes: Axes, points: Points) -> None:
+    """What is measured, from zero where that hides nothing."""
+    axes.set_yscale(*scale_of(points))
+    lay_out_numbers(axes.yaxis, scale=points.chart.scale)
+    axes.set_ylabel(measure_of(points))
+    low, high = axes.get_ylim()
+    is_flat = 0 < low < high / 2
+    if points.chart.scale == "linear" and points.chart.kind != "scatter" and is_flat:
+        axes.set_ylim(bottom=0)
+    if points.chart.scale == "linear" and low < 0 < high:
+        axes.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
+
+
+def scale_of(points: Points) -> tuple[str]:
+    """The scale of what is measured; a logarithm begins at one, so that zero has a place."""
+    return ("symlog" if points.chart.scale == "log" else "linear",)
+
+
+def lay_out_numbers(axis: Any, *, scale: str) -> None:  # noqa: ANN401 - either axis
+    """Numbers with their thousands set apart, or short where they are powers of ten."""
+    if scale == "log":
+        axis.set_major_formatter(EngFormatter(sep=""))
+        axis.set_minor_formatter(NullFormatter())
+        return
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+
+
+def measure_of(points: Points) -> str:
+    """What is measured, and in which unit."""
+    chart = points.chart
+    return chart.unit or (plain(chart.y[0]) if len(chart.y) == 1 else "")
+
+
+def positions(points: Points, inside: Sequence[Point]) -> Any:  # noqa: ANN401 - a function of places
+    """Where a place lies along x: names stand side by side in their order."""
+    if points.x_axis != Axis.NAME:
+        return lambda x: x
+    names = list(dict.fromkeys(str(point.x) for point in inside))
+    return names.index
+
+
+def series_of(inside: Sequence[Point]) -> list[str]:
+    """The series, in their order."""
+    return list(dict.fromkeys(point.series for point in inside))
+
+
+def ordered(places: Iterable[Any]) -> list[Any]:
+    """Places in their natural order, whole numbers without gaps."""
+    found = sorted(places, key=lambda place: (isinstance(place, str), place))
+    if not found or not all(is_whole(place) for place in found):
+        return found
+    low, high = int(found[0]), int(found[-1])
+    return list(map(float, range(low, high + 1))) if high - low < WIDEST else found
+
+
+def is_whole(place: object) -> bool:
+    """Whether a place is a whole number."""
+    return isinstance(place, float) and place.is_integer()
+
+
+def is_sideways(points: Points) -> bool:
+    """Whether bars lie: names are read from left to right."""
+    return points.chart.kind == "bar" and points.x_axis == Axis.NAME
+
+
+# Colours.
+
+
+@dataclass(frozen=True)
+class Shades:
+    """A palette for values: light to dark, or blue and red around zero."""
+
+    colours: Colormap
+    norm: Normalize
+    low: float  # a palette around zero is as wide on both sides, and used on one
+    high: float
+    extend: Literal["neither", "min", "max", "both"]
+
+    @classmethod
+    def of(cls, values: Any, *, palest: float = 0.0) -> "Shades":  # noqa: ANN401 - an array of numpy
+        """The shades of *values*; *palest* leaves out what no thin line can be drawn in."""
+        low, high, extend = range_of(values)
+        if low < 0 < high:
+            wide = max(-low, high)
+            return cls(
+                colormaps["RdBu_r"], TwoSlopeNorm(0, -wide, wide), low, high, extend
+            )
+        shades = colormaps["YlGnBu"](np.linspace(palest, 1, 256))
+        return cls(ListedColormap(shades), Normalize(low, high), low, high, extend)
+
+    def __call__(self, value: float) -> Any:  # noqa: ANN401 - matplotlib's red, green, blue and alpha
+        """The colour of one value."""
+        return self.colours(self.norm(value))
+
+    def explain(self, axes: Axes, points: Points) -> None:
+        """Draw what the shades mean beside a picture."""
+        bar = axes.figure.colorbar(
+            ScalarMappable(norm=self.norm, cmap=self.colours),
+            ax=axes,
+            pad=0.015,
+            aspect=30,
+            shrink=0.9,
+            extend=self.extend,
+        )
+        bar.outline.set_visible(False)
+        bar.set_label(points.chart.unit or plain(points.chart.value))
+        bar.ax.set_ylim(self.low, self.high)
+        lay_out_numbers(bar.ax.yaxis, scale="linear")
+
+
+def range_of(values: Any) -> tuple[float, float, Any]:  # noqa: ANN401 - an array of numpy
+    """From where to where shades go: one wild value must not make all others look alike."""
+    if not len(values):
+        return 0.0, 1.0, "neither"
+    least, most = float(values.min()), float(values.max())
+    low, high = (float(each) for each in np.percentile(values, [2, 98]))
+    low = least if least > high - TAME * (high - low) else low
+    high = most if most < low + TAME * (high - low) else high
+    if low == high:
+        return low, low + 1, "neither"
+    wild = {(False, False): "neither", (True, False): "min", (False, True): "max"}
+    return low, high, wild.get((least < low, most > high), "both")
+
+
+def share(value: float, known: Any) -> float:  # noqa: ANN401 - an array of numpy
+    """How far a value is between the least and the greatest."""
+    low, high = known.min(), known.max()
+    return 0.5 if low == high else float((value - low) / (high - low))
+
+
+# The globe.
+
+
+def great_circle(
+    start: tuple[float, float], end: tuple[float, float], *, steps: int = 40
+) -> tuple[list[float], list[float]]:
+    """The shortest way from one place to another, as longitudes and latitudes."""
+    (a, b), (c, d) = (map(math.radians, each) for each in (start, end))
+    first = np.array(
+        [math.cos(b) * math.cos(a), math.cos(b) * math.sin(a), math.sin(b)]
+    )
+    last = np.array([math.cos(d) * math.cos(c), math.cos(d) * math.sin(c), math.sin(d)])
+    angle = math.acos(float(np.clip(first @ last, -1, 1)))
+    if angle < 1e-9:  # noqa: PLR2004 - the same place
+        return [start[0], end[0]], [start[1], end[1]]
+    along = np.linspace(0, 1, steps)[:, None]
+    way = np.sin((1 - along) * angle) * first + np.sin(along * angle) * last
+    way /= math.sin(angle)
+    longitudes = np.degrees(np.arctan2(way[:, 1], way[:, 0]))
+    latitudes = np.degrees(np.arcsin(np.clip(way[:, 2], -1, 1)))
+    return unbroken(list(map(float, longitudes))), list(map(float, latitudes))
+
+
+def unbroken(longitudes: list[float]) -> list[float]:
+    """Longitudes that go on beyond 180° where the way does."""
+    turned, offset = longitudes[:1], 0.0
+    for before, after in pairwise(longitudes):
+        offset += 360 * ((before - after > 180) - (after - before > 180))  # noqa: PLR2004 - half a turn
+        turned.append(after + offset)
+    return turned
+
+
+def degrees(angle: float, positive: str, negative: str) -> str:
+    """An angle as a globe writes it."""
+    side = positive if angle > 0 else negative if angle < 0 else ""
+    return f"{abs(angle):g}°{side}"
+
+
+# Words.
+
+
+def as_number(place: object) -> float:
+    """A number, or a gap where there is none."""
+    return place if isinstance(place, float) else math.nan
+
+
+def place_text(place: object, axis: Axis) -> str:
+    """A place as a tick names it."""
+    if isinstance(place, datetime):
+        is_day = not (place.hour or place.minute or place.second)
+        return f"{place:%Y-%m-%d}" if is_day else f"{place:%Y-%m-%d %H:%M}"
+    if axis == Axis.NUMBER and isinstance(place, float):
+        return number_text(place)
+    return shortened(str(place), NAME_LENGTH)
+
+
+def number_text(value: float) -> str:
+    """A number with its thousands set apart and no more digits than it needs."""
+    if value == round(value):
+        return f"{value:,.0f}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
+    return f"{value:,.{min(digits, 6)}f}".rstrip("0").rstrip(".")
+
+
+def cell_text(value: float) -> str:
+    """A number as it fits into a cell."""
+    if abs(value) >= 10_000:  # noqa: PLR2004 - five digits do not
+        return EngFormatter(places=0, sep="")(value)
+    return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.1f}"  # noqa: PLR2004 - two digits do
+
+
+def shortened(text: str, length: int) -> str:
+    """A text on one line, cut where it is too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
