@@ -29,6 +29,12 @@ from rat_assets.heartbeat import Heartbeat, Watch, is_interrupt, uninterrupted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
+from rat_assets.reports.points import (
+    Points,
+    column_types,
+    find_misnamed,
+    read_charts,
+)
 from rat_assets.samples import sample_table
 from rat_assets.scripts import ScriptContext, run_script
 from rat_resources import (
@@ -65,7 +71,7 @@ from rat_resources.platform import Platform
 from rat_resources.publications import Intent
 from rat_resources.reconciliation import settle_pipeline
 from rat_resources.releases import PublishedPipeline
-from rat_resources.specs import PipelineSource, PipelineSpec, QualityTest
+from rat_resources.specs import CONFIG, PipelineSource, PipelineSpec, QualityTest
 from rat_resources.templates import RenderContext, author_line, render
 
 WAIT_FOR_LEASE = 0.1
@@ -116,6 +122,7 @@ class Outcome:
     files: tuple[str, ...]
     inputs: Inputs
     sample: Sequence[Mapping[str, Any]] = ()  # the table's first rows
+    charts: tuple[Points, ...] = ()
 
 
 @dataclass
@@ -139,6 +146,7 @@ class Attempt:
     files: list[landing.ClaimedFile] = field(default_factory=list)
     folders: Mapping[str, Path] = field(default_factory=dict)
     results: list[TestResult] = field(default_factory=list)
+    charts: tuple[Points, ...] = ()
     stack: ExitStack = field(default_factory=ExitStack)
     hold: Hold = field(init=False)
     heart: Watch = field(init=False)
@@ -161,6 +169,7 @@ class Attempt:
                     self.write(profile)
                 with self.phase("test") as profile:
                     self.test(profile)
+                    self.read_charts()
                 self.refuse_offenders()
                 with self.phase("publish") as profile:
                     outcome = self.publish(profile)
@@ -560,7 +569,7 @@ class Attempt:
 
     def test(self, profile: Profile) -> None:
         """Run every quality test on what the branch holds now."""
-        if not self.spec.tests:
+        if not self.spec.tests and not self.config.charts:
             return
         # What only tests read is no input of the run.
         self.test_inputs = replace(
@@ -599,6 +608,26 @@ class Attempt:
         if self.test_inputs.resolve(others):
             self.test_inputs.register(self.connection)
             self.register_own()
+
+    def read_charts(self) -> None:
+        """Read what the charts show, while nobody else sees it; they are drawn after publishing.
+
+        One that names what the table has not stops the run here, as a wrong query would.
+        """
+        has_rows = self.spec.is_view or self.table is not None
+        if not has_rows or any(result.blocks for result in self.results):
+            return
+        rows = quote(str(self.name))
+        types = column_types(self.connection, rows) if self.config.charts else {}
+        for chart in self.config.charts:
+            for misnamed in find_misnamed(chart, types):
+                line = misnamed.line(self.source.files.get(CONFIG, ""))
+                where = f"{self.source.path(CONFIG)}:{line}"
+                raise QueryError(f"{where}: {misnamed.what}", fix=misnamed.fix)
+        self.charts = read_charts(self.connection, self.config.charts, relation=rows)
+        for points in self.charts:
+            if points.problem:
+                self.journal.say(points.problem, level="warning")
 
     def refuse_offenders(self) -> None:
         """QualityError when a test says that nothing may be published."""
@@ -642,6 +671,7 @@ class Attempt:
             files=tuple(f"{file.zone.name}/{file.name}" for file in self.files),
             inputs=self.inputs,
             sample=rows,
+            charts=self.charts,
         )
 
     def look(self) -> Sequence[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 from rat_assets.commands.display import duration, size
 from rat_assets.entries import Entries, as_sql, as_table, fit
 from rat_assets.phases import Outcome, Step
+from rat_assets.reports.pictures import show_charts
 from rat_resources.lake.types import type_words
 
 BYTES = 60_000
@@ -47,6 +48,13 @@ def total_of(table: Table, what: str) -> int | None:
         return None
     total = snapshot.summary[f"total-{what}"]
     return None if total is None else int(total)
+
+
+def describe_charts(step: Step, outcome: Outcome) -> Entries:
+    """The pictures that the author wants, and their numbers."""
+    return show_charts(
+        outcome.charts, source=str(step.spec.table), log=outcome.journal.log
+    )
 
 
 def describe_columns(_step: Step, outcome: Outcome) -> Entries:
@@ -152,6 +160,7 @@ def describe_place(step: Step, outcome: Outcome) -> Entries:
 
 
 GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
+    describe_charts,
     describe_rows,
     describe_columns,
     describe_sample,

@@ -241,8 +241,11 @@ class MappingReader:
         try:
             return self.make(values, namespace)
         except UnfitError as unfit:
-            raise UnfitError(
-                unfit.what, unfit.fix, line=unfit.line or located.line
+            raise UnfitError.of(
+                [
+                    UnfitError(each.what, each.fix, line=each.line or located.line)
+                    for each in (unfit, *unfit.more)
+                ]
             ) from unfit
 
     def read_value(self, key: str, value: Located, namespace: str) -> object:

@@ -42,6 +42,7 @@ ORDER = [
     "nyc.silver.weather",
     "nyc.silver.flights",
     "nyc.gold.daily_carrier_delays",
+    "nyc.gold.delays_by_carrier_and_hour",
     "nyc.gold.route_performance",
     "nyc.gold.weather_delays",
     "nyc.gold.carrier_scorecard",

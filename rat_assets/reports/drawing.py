@@ -153,7 +153,12 @@ def drawn(points: Points, *, source: str) -> Picture:
 def write_around(figure: Figure, points: Points, *, title: str, source: str) -> None:
     """Say above a picture what it shows, and below it of what, and what is left out."""
     height = figure.get_figheight()
-    heading: dict[str, Any] = {"fontsize": 14, "fontweight": "bold", "color": INK, "va": "top"}
+    heading: dict[str, Any] = {
+        "fontsize": 14,
+        "fontweight": "bold",
+        "color": INK,
+        "va": "top",
+    }
     figure.text(0.015, 1 - 0.13 / height, title, **heading)
     footer = shortened(" · ".join([source, *points.notes]), FOOTER_LENGTH)
     small: dict[str, Any] = {"fontsize": 8.5, "color": FAINT, "va": "bottom"}

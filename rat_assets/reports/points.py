@@ -4,12 +4,14 @@ DuckDB aggregates and cuts, so that a picture of a hundred thousand rows costs n
 one of ten; what was left out is said. Drawing them is `rat_assets.reports.drawing`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+import duckdb
 from duckdb import DuckDBPyConnection
 
 from rat_resources.charts import Chart
@@ -64,6 +66,25 @@ class Points:
     x_axis: Axis = Axis.NUMBER
     y_axis: Axis = Axis.NUMBER
     notes: tuple[str, ...] = ()
+    problem: str = ""  # why there is nothing to draw
+
+
+def read_charts(
+    connection: DuckDBPyConnection, charts: Sequence[Chart], *, relation: str
+) -> tuple[Points, ...]:
+    """What *charts* show of the rows of *relation*, which is SQL.
+
+    Of a chart that does not fit the rows, why: a picture is no reason to stop a run.
+    """
+    found = []
+    for chart in charts:
+        try:
+            found.append(read_points(connection, chart, relation=relation))
+        except duckdb.InterruptException:
+            raise  # the run is to stop
+        except (duckdb.Error, QueryError) as error:
+            found.append(Points(chart, (), problem=str(error)))
+    return tuple(found)
 
 
 def read_points(
@@ -71,12 +92,11 @@ def read_points(
 ) -> Points:
     """What *chart* shows of the rows of *relation*, which is SQL; QueryError when it cannot."""
     types = column_types(connection, relation)
-    refuse_misnamed(chart, types)
+    for misnamed in find_misnamed(chart, types):
+        raise QueryError(misnamed.what, fix=misnamed.fix)
     columns = Columns(types)
-    if chart.kind in MOST_MARKS:
-        points, notes = read_marks(connection, chart, columns, relation=relation)
-    else:
-        points, notes = read_cells(connection, chart, columns, relation=relation)
+    read = read_marks if chart.kind in MOST_MARKS else read_cells
+    points, notes = read(connection, chart, columns, relation=relation)
     notes += tuple(missing(connection, chart, columns, relation=relation))
     y_axis = columns.axis(chart.y[0]) if chart.kind == "heatmap" else Axis.NUMBER
     return Points(chart, points, columns.axis(chart.x), y_axis, notes)
@@ -91,18 +111,37 @@ def column_types(connection: DuckDBPyConnection, relation: str) -> dict[str, str
     return {name: kind for name, kind, *_ in rows}
 
 
-def refuse_misnamed(chart: Chart, types: Mapping[str, str]) -> None:
-    """QueryError when a chart names a column that is not there, or no number where it must be."""
+@dataclass(frozen=True)
+class Misnamed:
+    """A column that a chart cannot have."""
+
+    chart: Chart
+    column: str
+    what: str
+    fix: str
+
+    def line(self, config: str) -> int:
+        """Where *config* names the column, below the title of its chart."""
+        lines = config.splitlines()
+        titles = [n for n, line in enumerate(lines) if self.chart.title in line]
+        first = titles[0] if titles else 0
+        word = re.compile(rf"[:\[,]\s*[\"']?{re.escape(self.column)}\b")
+        found = (n for n, line in enumerate(lines[first:], first) if word.search(line))
+        return next(found, first) + 1
+
+
+def find_misnamed(chart: Chart, types: Mapping[str, str]) -> Iterator[Misnamed]:
+    """The columns of a chart that a table lacks, or that are no numbers where they must be."""
     for name in chart.columns:
         if name not in types:
             guess = nearest(name, types)
             fix = f"did you mean {guess}?" if guess else f"there is {', '.join(types)}"
-            message = f"chart {chart.title!r} names {name}, which is no column"
-            raise QueryError(message, fix=fix)
+            what = f"chart {chart.title!r} names {name}, which is no column"
+            yield Misnamed(chart, name, what, fix)
     for name in chart.measured:
-        if axis_of(types[name]) != Axis.NUMBER:
-            message = f"chart {chart.title!r} measures {name}, which is {types[name]}"
-            raise QueryError(message, fix="name a column of numbers")
+        if name in types and axis_of(types[name]) != Axis.NUMBER:
+            what = f"chart {chart.title!r} measures {name}, which is {types[name]}"
+            yield Misnamed(chart, name, what, "name a column of numbers")
 
 
 def axis_of(kind: str) -> Axis:
