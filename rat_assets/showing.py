@@ -25,7 +25,8 @@ DESCRIPTION_LENGTH = 200
 def describe(step: Step, outcome: Outcome) -> dict[str, Any]:
     """What a materialization shows; what a stranger asks first comes first."""
     groups = (describe_group(step, outcome) for describe_group in GROUPS)
-    return fit(groups, limit=BYTES)
+    # Pictures come first; each has a bound of its own.
+    return {**describe_charts(step, outcome), **fit(groups, limit=BYTES)}
 
 
 def describe_rows(_step: Step, outcome: Outcome) -> Entries:
@@ -160,7 +161,6 @@ def describe_place(step: Step, outcome: Outcome) -> Entries:
 
 
 GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
-    describe_charts,
     describe_rows,
     describe_columns,
     describe_sample,
