@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rat_resources.errors import Problem
-from rat_resources.names import TableName, is_name
+from rat_resources.names import LAYERS, TableName, is_name, nearest
 
 
 @dataclass(frozen=True, order=True)
@@ -26,6 +26,7 @@ class Call:
     arguments: tuple[object, ...] | None
     keywords: tuple[tuple[str, object], ...]
     line: int
+    written: str = ""  # a name that stands there without quotes
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,23 @@ def read_ref(call: Call, *, namespace: str) -> TableName:
         return TableName.parse(text, namespace=namespace)
     except ValueError as error:
         what = f"ref({text!r}) names no table"
-        raise UnclearError(
-            what, "write ref('layer.name') or ref('namespace.layer.name')"
-        ) from error
+        guess = well_formed(text)
+        fix = (
+            f"did you mean ref('{guess}')?"
+            if guess
+            else "write ref('layer.name') or ref('namespace.layer.name')"
+        )
+        raise UnclearError(what, fix) from error
+
+
+def well_formed(text: str) -> str | None:
+    """The table name that *text* is nearly: a misspelt layer, a capital letter."""
+    parts = text.strip().lower().split(".")
+    if len(parts) not in (2, 3):
+        return None
+    layer = nearest(parts[-2], LAYERS)
+    guess = ".".join([*parts[:-2], layer or "", parts[-1]])
+    return guess if layer and all(map(is_name, guess.split("."))) else None
 
 
 def read_zone(call: Call) -> Zone:
@@ -115,6 +130,9 @@ def read_zone(call: Call) -> Zone:
 
 def constant(call: Call) -> str:
     """The one constant text that a call was given."""
+    if call.written:
+        what = f"the name that {call.function}() is given has no quotes"
+        raise UnclearError(what, f"write {call.function}('{call.written}')")
     if call.arguments is None:
         what = f"{call.function}() is not called with a constant name, so nobody knows what it reads"
         raise UnclearError(what, f"write the name itself: {EXAMPLES[call.function]}")

@@ -25,6 +25,12 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def as_name(text: str) -> str | None:
+    """The name that *text* is nearly: in lower case, with `_` for what no name may hold."""
+    name = re.sub(r"[^a-z0-9_-]+", "_", text.lower()).strip("_-").lstrip("0123456789_-")
+    return name if is_name(name) else None
+
+
 @dataclass(frozen=True, order=True)
 class TableName:
     """The name of a pipeline and of the one table that it writes."""

@@ -208,7 +208,7 @@ def validate(
     judgement = judge(parsed, current=specs, table_exists=table_exists)
     problems = [
         *tree.problems,
-        *(problem for each in parsed for problem in each.problems),
+        *judgement.said,
         *judgement.problems,
     ]
     together = specs | {each.spec.table: each.spec for each in parsed}

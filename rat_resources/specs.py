@@ -5,7 +5,7 @@ parsed once at publish and stored, so that loading a thousand pipelines reads no
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -22,10 +22,11 @@ from rat_resources.configuration import (
 )
 from rat_resources.errors import Problem
 from rat_resources.mentions import CALLS, Mentions, Zone
-from rat_resources.names import LAYERS, TableName, is_name, nearest
+from rat_resources.names import LAYERS, TableName, as_name, is_name, nearest
 from rat_resources.scripts import read_script
 from rat_resources.statements import Query, read_query, strip_comments
 from rat_resources.templates import (
+    GUARD,
     HELPERS,
     WORDS,
     RenderContext,
@@ -226,7 +227,7 @@ def parse_pipeline(source: PipelineSource) -> Parsed:
         *check_files(source),
         *header.problems,
         *configuration.problems,
-        *mentions.problems,
+        *worth_saying(mentions.problems, configuration.config),
         *check_usage(source, configuration, mentions),
         *(problem for each in tests for problem in each.problems),
         *check_test_names(source, [each.test for each in tests]),
@@ -245,6 +246,15 @@ def parse_pipeline(source: PipelineSource) -> Parsed:
         ref_places=ref_places(source, mentions, tests),
         zone_places={zone: Place(path, line) for zone, line in mentions.zones},
     )
+
+
+def worth_saying(
+    problems: Iterable[Problem], config: PipelineConfig
+) -> Iterator[Problem]:
+    """*problems*, without a missing guard where the watermark itself is missing."""
+    for problem in problems:
+        if config.watermark_column or problem.fix != GUARD:
+            yield problem
 
 
 def make_spec(
@@ -328,15 +338,34 @@ def check_files(source: PipelineSource) -> Iterator[Problem]:
     """Files that are missing, too many, or where nobody reads them."""
     code_files = [name for name in CODE_FILES if name in source.files]
     if not code_files:
-        yield Problem(
-            source.path(SQL), 1, "this file is missing", f"add it, or {PYTHON}"
-        )
+        yield missing_code(source)
     if len(code_files) > 1:
         what = f"there is a {SQL} beside it, and a pipeline is one file"
         yield Problem(source.path(PYTHON), 1, what, "remove one of the two")
     for name in sorted(source.files):
+        is_the_code = not code_files and name == likely_code(source)
         if name not in (*CODE_FILES, CONFIG) and not is_test_file(name):
-            yield from check_stray(source, name)
+            yield from () if is_the_code else check_stray(source, name)
+
+
+def missing_code(source: PipelineSource) -> Problem:
+    """The problem of a pipeline without code, or with its code under another name."""
+    if name := likely_code(source):
+        right = SQL if name.endswith(".sql") else PYTHON
+        return Problem(
+            source.path(name), 1, "nobody reads this file", f"rename it to {right}"
+        )
+    return Problem(source.path(SQL), 1, "this file is missing", f"add it, or {PYTHON}")
+
+
+def likely_code(source: PipelineSource) -> str | None:
+    """The one file beside the tests that looks like code."""
+    found = [
+        name
+        for name in source.files
+        if name.endswith((".sql", ".py")) and "/" not in name
+    ]
+    return found[0] if len(found) == 1 else None
 
 
 def check_stray(source: PipelineSource, name: str) -> Iterator[Problem]:
@@ -402,13 +431,15 @@ def check_sql(
         watermark_value="2000-01-01 00:00:00",
         landing_zones=zones,
     )
-    known = {str(table), *(str(ref) for ref in mentions.tables)}
+    known = {table, *mentions.tables}
     for context in (first, later):
         rendered = render_problem(template, path=path, context=context)
         if isinstance(rendered, Problem):
             yield rendered
             continue
-        for what, fix, line in check_query(read_query(rendered), known=known):
+        for what, fix, line in check_query(
+            read_query(rendered), known=known, own=table
+        ):
             yield Problem(
                 path,
                 author_line(template, path=path, context=context, line=line),
@@ -436,7 +467,9 @@ def warn_of_empty_table(
         yield rendered
 
 
-def check_query(query: Query, *, known: set[str]) -> Iterator[tuple[str, str, int]]:
+def check_query(
+    query: Query, *, known: Collection[TableName], own: TableName
+) -> Iterator[tuple[str, str, int]]:
     """What is wrong with one rendering, each with its line there."""
     for mistake in query.mistakes:
         yield mistake.what, mistake.fix, mistake.line + 1
@@ -444,17 +477,33 @@ def check_query(query: Query, *, known: set[str]) -> Iterator[tuple[str, str, in
         if function.name in (*CALLS, *HELPERS):
             what = f"{function.name}() stands outside of Jinja's braces"
             yield what, f"write {{{{ {function.name}(…) }}}}", function.line + 1
+    rendered = {str(each): each for each in known}
     for table in query.tables:
-        if table.qualified or table.name not in known:
-            yield *bare_table(table.name), table.line + 1
+        quoted = rendered.get(table.name.strip('"'))
+        if table.qualified or quoted is None:
+            yield *bare_table(table.name, own=own), table.line + 1
+        elif str(quoted) != table.name:
+            what = "there are quotes around {{ … }}, which writes its own"
+            yield what, f"write {written(quoted, own=own)} without them", table.line + 1
 
 
-def bare_table(name: str) -> tuple[str, str]:
+def written(table: TableName, *, own: TableName) -> str:
+    """How the pipeline of *own* names *table* in a template."""
+    if table == own:
+        return "{{ this }}"
+    is_near = table.namespace == own.namespace
+    name = f"{table.layer}.{table.name}" if is_near else str(table)
+    return f"{{{{ ref('{name}') }}}}"
+
+
+def bare_table(name: str, *, own: TableName) -> tuple[str, str]:
     """The problem of a table that is named without `ref()`."""
     if name in WORDS:
         return f"{name} stands outside of Jinja's braces", f"write {{{{ {name} }}}}"
     what = f"the query names the table {name} without ref(), so nobody knows that it reads it"
     parts = name.split(".")
+    if parts == [*own.key][-len(parts) :]:
+        return what, "write {{ this }}"
     is_layered = len(parts) > 1 and parts[-2] in LAYERS
     return what, f"write {{{{ ref('{name if is_layered else 'layer.name'}') }}}}"
 
@@ -469,7 +518,7 @@ def check_usage(
             path,
             find_line(source.code, "watermark_value"),
             "watermark_value is used, but no watermark_column says what it is the greatest of",
-            "add @watermark_column: COLUMN",
+            f"add @watermark_column: COLUMN, and {GUARD}",
         )
     if source.table in mentions.tables and source.type == "sql":
         line = mentions.line(source.table)
@@ -583,8 +632,14 @@ def check_test_names(
     for test in tests:
         if not is_name(test.name):
             what = f"{test.name!r} is no name for a test"
+            name = as_name(test.name)
             fix = "use lower-case letters, digits, _ and -, starting with a letter"
-            yield Problem(source.path(test.path), 1, what, fix)
+            yield Problem(
+                source.path(test.path),
+                1,
+                what,
+                f"rename it to {name}.sql" if name else fix,
+            )
         alike = seen.setdefault(test.name.replace("-", "_"), test.name)
         if alike != test.name:
             what = f"{test.name} and {alike} differ only by - and _, which are one name in Dagster"

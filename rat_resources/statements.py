@@ -13,21 +13,15 @@ from typing import Any
 
 import duckdb
 
+from rat_resources.sql_syntax import Mistake, explain
+from rat_resources.sql_tokens import tokens
+
 # A text that reads like a file: DuckDB scans it, so it names no table.
 FILE = re.compile(
     r"[/\\*]|\.(csv|tsv|txt|json|jsonl|ndjson|parquet|xlsx)(\.(gz|zst))?$",
     re.IGNORECASE,
 )
 NOWHERE = 2**63
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """What DuckDB would not take, and the 0-based line of the query that it is in."""
-
-    line: int
-    what: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -64,48 +58,11 @@ def strip_end(sql: str) -> str:
     return re.sub(r"[;\s]+\Z", "", sql)
 
 
-JINJA = r"\{\{.*?\}\}|\{%.*?%\}|\{\#.*?\#\}"
-TOKEN = re.compile(
-    rf"""
-    (?P<jinja> {JINJA} )
-  | (?P<line> --[^\n]* )
-  | (?P<block> /\* )
-  | (?P<text> [eE]'(?: {JINJA} | \\. | '' | [^'\\] )*'
-            | '(?: {JINJA} | '' | [^'] )*'
-            | "(?: {JINJA} | "" | [^"] )*"
-            | (?P<dollar> \$\w*\$ ) .*? (?P=dollar) )
-  | (?P<other> \w+ | . )
-    """,
-    re.DOTALL | re.VERBOSE,
-)
-
-
-def tokens(template: str) -> Iterator[tuple[str, str]]:
-    """Cut *template* into comments and the rest."""
-    position = 0
-    while match := TOKEN.match(template, position):
-        position = match.end()
-        if match["block"]:
-            position = end_of_block(template, match.end())
-        kind = "comment" if match["line"] or match["block"] else "code"
-        yield kind, template[match.start() : position]
-
-
-def end_of_block(template: str, position: int) -> int:
-    """Where the block comment ends whose `/*` ends at *position*; they nest, as in Postgres."""
-    depth = 1
-    for mark in re.finditer(r"/\*|\*/", template[position:]):
-        depth += 1 if mark[0] == "/*" else -1
-        if depth == 0:
-            return position + mark.end()
-    return len(template)
-
-
 def read_query(sql: str) -> Query:
     """Parse *sql*, which must be exactly one query."""
     answer = serialize(sql)
     if answer.get("error_type") == "parser":
-        return Query(mistakes=(parser_mistake(sql, answer),))
+        return Query(mistakes=(explain(sql, answer),))
     statements = duckdb.extract_statements(sql)
     if not statements:
         return Query(
@@ -113,9 +70,10 @@ def read_query(sql: str) -> Query:
         )
     if len(statements) > 1:
         return Query(mistakes=(several_statements(sql, statements),))
-    if statements[0].type != duckdb.StatementType.SELECT:
-        kind = statements[0].type.name
-        line = first_line(sql)
+    is_query = statements[0].type == duckdb.StatementType.SELECT
+    # DuckDB makes a SELECT of a PRAGMA, and a PRAGMA is nothing to write a table from.
+    if not is_query or first_word(sql) == "PRAGMA":
+        kind, line = first_word(sql), first_line(sql)
         what = f"this is no query but {kind}"
         return Query(
             mistakes=(Mistake(line, what, "write one SELECT; RAT writes the table"),)
@@ -149,17 +107,6 @@ def serialize(sql: str) -> dict[str, Any]:
     return answer
 
 
-def parser_mistake(sql: str, answer: dict[str, Any]) -> Mistake:
-    """DuckDB's syntax error, where it is."""
-    position = int(answer.get("position") or len(sql.encode()))
-    message = answer["error_message"].partition("\n")[0]
-    return Mistake(
-        LineFinder(sql).line(position),
-        f"DuckDB cannot parse this: {message}",
-        "correct the SQL",
-    )
-
-
 def several_statements(sql: str, statements: list[Any]) -> Mistake:
     """The mistake of a file with more than one statement."""
     if any(
@@ -176,6 +123,12 @@ def several_statements(sql: str, statements: list[Any]) -> Mistake:
         f"there are {len(statements)} statements where one query is expected",
         "keep one SELECT; use WITH for the steps before it",
     )
+
+
+def first_word(sql: str) -> str:
+    """The word that says what a statement does, as its author wrote it."""
+    found = re.match(r"\s*(\w+)", strip_comments(sql))
+    return found[1].upper() if found else "something else"
 
 
 def first_line(sql: str) -> int:

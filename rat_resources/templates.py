@@ -7,7 +7,7 @@ is neither a dependency nor run. A rendered line is the author's line wherever J
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,6 +29,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rat_resources.configuration import STRATEGIES
 from rat_resources.errors import Problem, TemplateError
+from rat_resources.jinja_syntax import syntax_problem
 from rat_resources.mentions import (
     CALLS,
     Call,
@@ -115,7 +116,9 @@ def read_template(template: str, *, path: str, namespace: str) -> Mentions:
         compile_template(ENVIRONMENT, template)  # finds unknown filters and tests
         names = meta.find_undeclared_variables(tree)
     except TemplateSyntaxError as error:
-        return Mentions(problems=(syntax_problem(error, path=path),))
+        return Mentions(
+            problems=(describe_syntax(error, template=template, path=path),)
+        )
     mentions = understand(find_calls(tree), names=names, path=path, namespace=namespace)
     problems = [*mentions.problems, *find_misuse(tree, names=names, path=path)]
     return Mentions(
@@ -216,7 +219,8 @@ def render_with(
         compiled = compile_template(environment, template)
         return strip_end(compiled.render(template_words(context)))
     except TemplateSyntaxError as error:
-        raise BrokenError(syntax_problem(error, path=path)) from error
+        problem = describe_syntax(error, template=template, path=path)
+        raise BrokenError(problem) from error
     except Exception as error:  # a template may call anything that Jinja allows
         what, fix = explain(error)
         line = template_line(sys.exc_info()[2])
@@ -297,10 +301,15 @@ def template_line(traceback: TracebackType | None) -> int:
     return line
 
 
-def syntax_problem(error: TemplateSyntaxError, *, path: str) -> Problem:
+def describe_syntax(error: TemplateSyntaxError, *, template: str, path: str) -> Problem:
     """A Jinja syntax error in our words."""
-    what = f"Jinja cannot parse this: {error.message}"
-    return Problem(path, error.lineno, what, "correct the template")
+    return syntax_problem(
+        error,
+        template=strip_comments(template),
+        path=path,
+        filters=ENVIRONMENT.filters,
+        tests=ENVIRONMENT.tests,
+    )
 
 
 # What a template mentions.
@@ -315,7 +324,9 @@ def find_calls(tree: nodes.Template) -> Iterator[Call]:
             starred = node.dyn_args is not None or node.dyn_kwargs is not None
             keywords = tuple((each.key, value(each.value)) for each in node.kwargs)
             arguments = None if starred else constants(node.args)
-            yield Call(node.node.name, arguments, keywords, node.lineno)
+            yield Call(
+                node.node.name, arguments, keywords, node.lineno, written(node.args)
+            )
     for name in tree.find_all(nodes.Name):
         if name.name in CALLS and name.ctx == "load" and id(name) not in called:
             yield Call(name.name, None, (), name.lineno)
@@ -325,6 +336,18 @@ def constants(expressions: Iterable[nodes.Expr]) -> tuple[object, ...] | None:
     """The values of *expressions*, or None when one is only known when the template renders."""
     values = tuple(value(each) for each in expressions)
     return None if NOT_CONSTANT in values else values
+
+
+def written(arguments: Sequence[nodes.Expr]) -> str:
+    """The name that somebody wrote without quotes: `bronze.orders`; empty where it is none."""
+    parts: list[str] = []
+    node = arguments[0] if len(arguments) == 1 else None
+    while isinstance(node, nodes.Getattr):
+        parts.insert(0, node.attr)
+        node = node.node
+    return (
+        ".".join([node.name, *parts]) if isinstance(node, nodes.Name) and parts else ""
+    )
 
 
 NOT_CONSTANT = object()
@@ -342,13 +365,21 @@ def find_misuse(
     tree: nodes.Template, *, names: set[str], path: str
 ) -> Iterator[Problem]:
     """Names that nobody defines, words that the template redefines, and other templates."""
+    unquoted = {
+        id(each)
+        for call in tree.find_all(nodes.Call)
+        if written(call.args)
+        for each in call.find_all(nodes.Name)
+    }
     for name in tree.find_all(nodes.Name):
         if name.ctx != "load" and name.name in WORDS:
             what = f"{name.name} already means something in a template"
             yield Problem(path, name.lineno, what, "choose another name")
     for unknown in sorted(names - set(WORDS) - set(ENVIRONMENT.globals)):
-        uses = (each for each in tree.find_all(nodes.Name) if each.name == unknown)
-        line = next((each.lineno for each in uses), 1)
+        uses = [each for each in tree.find_all(nodes.Name) if each.name == unknown]
+        if all(id(each) in unquoted for each in uses):
+            continue  # the call says so
+        line = uses[0].lineno if uses else 1
         guess = nearest(unknown, WORDS)
         fix = (
             f"did you mean {guess}?" if guess else f"templates know {', '.join(WORDS)}"

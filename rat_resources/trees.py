@@ -15,7 +15,14 @@ import duckdb
 
 from rat_resources.annotations import unknown_key
 from rat_resources.errors import Problem
-from rat_resources.names import LAYERS, NAME_RULE, TableName, is_name, nearest
+from rat_resources.names import (
+    LAYERS,
+    NAME_RULE,
+    TableName,
+    as_name,
+    is_name,
+    nearest,
+)
 from rat_resources.specs import PipelineSource
 from rat_resources.store import walk
 from rat_resources.values import (
@@ -56,6 +63,17 @@ class Tree:
 
 def read_tree(root: Path) -> Tree:
     """Read every pipeline and zone description below *root*; everything that is wrong, at once."""
+    try:
+        return read_whole(root)
+    except PermissionError as error:
+        # Part of a tree is no tree: what cannot be seen might be a test.
+        what = "this folder cannot be read: you are not allowed to"
+        path = shown(Path(error.filename or root))
+        return Tree(problems=(Problem(path, 1, what, f"chmod -R u+rX {path}"),))
+
+
+def read_whole(root: Path) -> Tree:
+    """The tree; PermissionError where some of it cannot be seen."""
     if not root.is_dir():
         fix = "name the folder that holds {namespace}/pipelines/{layer}/{name}/pipeline.sql"
         return Tree(problems=(Problem(shown(root), 1, "there is no such folder", fix),))
@@ -63,15 +81,23 @@ def read_tree(root: Path) -> Tree:
     sources = list(read_pipelines(root, problems))
     zones = list(read_zones(root, problems))
     if not sources and not problems:
-        problems.append(
-            Problem(
-                shown(root),
-                1,
-                "there is no pipeline here",
-                "publish the folder that holds {namespace}/pipelines/{layer}/{name}/pipeline.sql",
-            )
-        )
+        problems.append(no_pipeline(root))
     return Tree(tuple(sources), tuple(zones), tuple(problems))
+
+
+PIPELINES = "*/pipelines/*/*/pipeline.*"
+
+
+def no_pipeline(root: Path) -> Problem:
+    """The problem of a folder without pipelines, with the one near it that has some."""
+    near = [*root.resolve().parents[:4], *subfolders(root)]
+    found = next((each for each in near if any(each.glob(PIPELINES))), None)
+    fix = (
+        f"did you mean rat publish {shown(found)}?"
+        if found
+        else "publish the folder that holds {namespace}/pipelines/{layer}/{name}/pipeline.sql"
+    )
+    return Problem(shown(root), 1, "there is no pipeline here", fix)
 
 
 def shown(path: Path) -> str:
@@ -102,7 +128,10 @@ def read_pipelines(root: Path, problems: list[Problem]) -> Iterator[PipelineSour
                 bad = [
                     part for part in (folder.name, pipeline.name) if not is_name(part)
                 ]
-                problems += [bad_name(pipeline, name) for name in bad]
+                problems += [
+                    bad_name(pipeline if name == pipeline.name else folder, name)
+                    for name in bad
+                ]
                 if not bad:
                     table = TableName(folder.name, layer.name, pipeline.name)
                     yield PipelineSource(table, files, shown(pipeline))
@@ -119,7 +148,9 @@ def subfolders(folder: Path) -> list[Path]:
 
 def bad_name(folder: Path, name: str) -> Problem:
     """The problem of a folder whose name is no name."""
-    return Problem(shown(folder), 1, f"{name!r} is no name", NAME_RULE)
+    guess = as_name(name)
+    fix = f"rename it to {guess}; {NAME_RULE}" if guess else NAME_RULE
+    return Problem(shown(folder), 1, f"{name!r} is no name", fix)
 
 
 def read_files(
@@ -157,7 +188,8 @@ def read_text(path: Path, problems: list[Problem]) -> str | None:
         )
     except OSError as error:
         what = f"this file cannot be read: {error.strerror}"
-        problems.append(Problem(shown(path), 1, what, "check its permissions"))
+        fix = f"check its permissions: ls -l {shown(path)}"
+        problems.append(Problem(shown(path), 1, what, fix))
     else:
         if "\0" not in decoded:
             return decoded

@@ -1,13 +1,14 @@
 """What must hold between pipelines before they become current together."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
 from rat_resources.configuration import Place
 from rat_resources.errors import Problem
-from rat_resources.names import TableName, nearest, op_name
-from rat_resources.specs import Parsed, PipelineSpec
+from rat_resources.names import LAYERS, TableName, nearest, op_name
+from rat_resources.specs import Parsed, PipelineSpec, written
 
 # Dagster walks the graph recursively and fails at about a thousand.
 LONGEST_CHAIN = 500
@@ -20,6 +21,7 @@ Graph = Mapping[TableName, PipelineSpec]
 class Judgement:
     """What forbids a publication, and what should only be known."""
 
+    said: tuple[Problem, ...]  # what each file alone is wrong about
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
 
@@ -38,7 +40,8 @@ def judge(
         *check_triggers(parsed, graph=graph),
         *check_op_names(parsed, graph=graph),
     ]
-    return Judgement(tuple(problems), tuple(warn_of_layers(parsed)))
+    said = [problem for each in parsed for problem in name_tables(each, graph=graph)]
+    return Judgement(tuple(said), tuple(problems), tuple(warn_of_layers(parsed)))
 
 
 def check_refs(
@@ -49,7 +52,7 @@ def check_refs(
         for table, place in each.ref_places.items():
             if table in graph or table_exists(table):
                 continue
-            guess = nearest(str(table), map(str, graph))
+            guess = nearest_table(table, graph)
             fix = (
                 f"did you mean {guess}?"
                 if guess
@@ -57,6 +60,41 @@ def check_refs(
             )
             what = f"ref('{table}') names no pipeline and no table"
             yield Problem(place.path, place.line, what, fix)
+
+
+def nearest_table(table: TableName, graph: Graph) -> TableName | None:
+    """The pipeline that somebody who wrote *table* most probably meant."""
+    known = {str(each): each for each in graph}
+    same = [each for each in graph if each.name == table.name and each != table]
+    guess = nearest(str(table), map(str, same)) or nearest(str(table), known)
+    return known[guess] if guess else None
+
+
+NAMELESS = re.compile(r"ref\('([^'.]+)'\) names no table")
+BARE = re.compile(r"the query names the table (?:[^ .]+\.)?([^ .]+) without ref\(\)")
+
+
+def name_tables(each: Parsed, *, graph: Graph) -> Iterator[Problem]:
+    """The problems of a pipeline; a table without its layer gets the layers that have one."""
+    own = each.spec.table
+    for problem in each.problems:
+        found = NAMELESS.match(problem.what) or BARE.match(problem.what)
+        meant = written_tables(found[1], own=own, graph=graph) if found else ""
+        if not meant or "layer.name" not in problem.fix:
+            yield problem
+        elif problem.what.startswith("ref("):
+            yield replace(problem, fix=f"did you mean {meant}?")
+        else:
+            yield replace(problem, fix=f"write {meant}")
+
+
+def written_tables(name: str, *, own: TableName, graph: Graph) -> str:
+    """Every table that is called *name*, or nearly so, as a template names it."""
+    tables = [table for table in sorted(graph) if table != own]
+    guess = name if name in {table.name for table in tables} else None
+    guess = guess or nearest(name, {table.name for table in tables})
+    near = [table for table in tables if table.name == guess]
+    return " or ".join(written(table, own=own) for table in near[:3])
 
 
 def check_cycles(parsed: Sequence[Parsed], *, graph: Graph) -> Iterator[Problem]:
@@ -136,26 +174,22 @@ def warn_of_layers(parsed: Iterable[Parsed]) -> Iterator[Problem]:
     """Pipelines that read against the current: bronze ← landing, silver ← bronze, gold ← silver."""
     for each in parsed:
         layer = each.spec.table.layer
+        fix = f"let {layer} read {readable(layer)}"
         for ref in each.spec.refs:
             if ref.layer not in READABLE[layer]:
                 at = each.ref_places[ref]
-                what = f"{layer} reads {ref.layer}, against the current"
-                yield Problem(
-                    at.path, at.line, what, f"{layer} reads {readable(layer)}"
-                )
+                is_later = LAYERS.index(ref.layer) > LAYERS.index(layer)
+                how = "which comes after it" if is_later else "past the layer between"
+                yield Problem(at.path, at.line, f"{layer} reads {ref}, {how}", fix)
         for zone, at in each.zone_places.items():
             if layer != "bronze":
-                what = (
-                    f"{layer} reads the landing zone {zone.name}, against the current"
-                )
-                yield Problem(
-                    at.path, at.line, what, f"{layer} reads {readable(layer)}"
-                )
+                what = f"{layer} reads the landing zone {zone.name} itself"
+                yield Problem(at.path, at.line, what, fix)
 
 
 def readable(layer: str) -> str:
     """What a layer should read, in words."""
-    return " and ".join(READABLE[layer]) or "landing zones and outside sources"
+    return " or ".join(READABLE[layer]) or "landing zones and outside sources"
 
 
 def named_zones(specs: Iterable[PipelineSpec]) -> Collection[tuple[str, str]]:

@@ -14,6 +14,7 @@ import yaml
 from rat_resources.annotations import unknown_key
 from rat_resources.errors import Problem
 from rat_resources.names import nearest
+from rat_resources.yaml_syntax import yaml_problem
 
 
 class UnfitError(ValueError):
@@ -57,7 +58,10 @@ def read_yaml(
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         document = None if node is None else locate(node)
     except yaml.YAMLError as error:
-        problems.append(yaml_problem(error, path=path))
+        problems.append(yaml_problem(error, text=text, path=path))
+        return
+    except UnfitError as unfit:
+        problems.append(Problem(path, unfit.line or 1, unfit.what, unfit.fix))
         return
     except RecursionError:
         problems.append(
@@ -77,18 +81,6 @@ def read_yaml(
         yield from unique_entries(document, problems=problems, path=path)
     except UnfitError as unfit:
         problems.append(Problem(path, unfit.line or 1, unfit.what, unfit.fix))
-
-
-def yaml_problem(error: yaml.YAMLError, *, path: str) -> Problem:
-    """A YAML syntax error in our words."""
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    return Problem(
-        path,
-        mark.line + 1 if mark else 1,
-        f"this is no YAML: {what}",
-        "check the indentation, the colons and the quotes",
-    )
 
 
 @dataclass(frozen=True)
@@ -124,9 +116,8 @@ def locate(node: yaml.Node) -> Located:
     try:
         return Located(loader.construct_object(node), line, node.value)
     except ValueError as error:
-        raise yaml.constructor.ConstructorError(
-            None, None, str(error), node.start_mark
-        ) from error
+        what = f"{node.value} is read as a date, and {error}"
+        raise UnfitError(what, "put quotes around it", line=line) from error
 
 
 def unique_entries(
@@ -159,7 +150,8 @@ def text(located: Located, namespace: str = "") -> str:
         what, fix = "it has no value", "give it one, or remove the line"
         raise UnfitError(what, fix)
     what = f"{shown(located)} is no text"
-    raise UnfitError(what, "put quotes around it")
+    is_plain = not isinstance(located.value, list | tuple)
+    raise UnfitError(what, "put quotes around it" if is_plain else "write one text")
 
 
 def filled_text(located: Located, namespace: str = "") -> str:

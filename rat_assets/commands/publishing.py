@@ -36,10 +36,10 @@ def describe(release: Release) -> list[str]:
         *(f"  changed    {table}" for table in release.changed),
         *(f"  retired    {table}" for table in release.retired),
     ]
-    same = plural(len(release.unchanged), "pipeline")
-    if not release.is_new:
-        return [f"release {release.number} is current as it is; {same} unchanged"]
-    return [f"release {release.number} is current; {same} unchanged", *changes]
+    count = len(release.unchanged)
+    same = f"; {plural(count, 'pipeline')} unchanged" if count else ""
+    how = "" if release.is_new else " as it is"
+    return [f"release {release.number} is current{how}{same}", *changes]
 
 
 def as_object(release: Release) -> dict[str, object]:

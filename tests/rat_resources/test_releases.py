@@ -225,8 +225,8 @@ def test_nothing_is_published_when_anything_is_wrong(
         "landing/z.yaml:4: expected_schema: 'strin' is no type that DuckDB knows; "
         "write integer, varchar, timestamptz, …",
         "pipelines/bronze/a/notes.md:2: this is no UTF-8 text; save it as UTF-8",
-        "pipelines/silver/Bad:1: 'Bad' is no name; "
-        "use at most 63 lower-case letters, digits, _ and -, starting with a letter",
+        "pipelines/silver/Bad:1: 'Bad' is no name; rename it to bad; use at most 63 "
+        "lower-case letters, digits, _ and -, starting with a letter",
         "pipelines/silver/b/config.yaml:1: ownr is not known; did you mean owner?",
         "pipelines/silver/c/pipeline.sql:2: ref('nyc.silver.bb') names no pipeline and no table; "
         "did you mean nyc.silver.b?",
@@ -316,10 +316,10 @@ def test_reading_against_the_current_is_a_warning(
 
     warnings = [str(warning).partition("tree/nyc/")[2] for warning in release.warnings]
     assert warnings == [
-        "pipelines/gold/d/pipeline.sql:1: gold reads the landing zone z, against the current; "
-        "gold reads silver and gold",
-        "pipelines/silver/c/pipeline.sql:1: silver reads gold, against the current; "
-        "silver reads bronze and silver",
+        "pipelines/gold/d/pipeline.sql:1: gold reads the landing zone z itself; "
+        "let gold read silver or gold",
+        "pipelines/silver/c/pipeline.sql:1: silver reads nyc.gold.d, which comes after it; "
+        "let silver read bronze or silver",
         "landing/unread.yaml:1: no pipeline reads the zone nyc/unread, so it does not exist yet; "
         "read it with landing_zone('unread')",
     ]

@@ -406,7 +406,8 @@ def test_what_is_wrong_in_config_yaml(config: str, problem: str) -> None:
         (
             "SELECT 1\n{% if watermark_value %}, 2{% endif %}",
             "2: watermark_value is used, but no watermark_column says what it is the greatest of; "
-            "add @watermark_column: COLUMN",
+            "add @watermark_column: COLUMN, "
+            "and guard it: {% if watermark_value %} … {% endif %}",
         ),
         (
             "-- @watermark_column: a\nSELECT\n'{{ watermark_value }}'",
@@ -472,7 +473,7 @@ def test_what_a_view_cannot_do(code: str, what: str) -> None:
         (
             "SELECT * FROM nyc.silver.flights",
             "1: the query names the table nyc.silver.flights without ref(), so nobody knows that "
-            "it reads it; write {{ ref('nyc.silver.flights') }}",
+            "it reads it; write {{ this }}",
         ),
         (
             "SELECT * FROM '{{ landing_zone('z') }}/a.csv'",
@@ -510,8 +511,7 @@ def test_files_that_nobody_would_read_are_named() -> None:
         "p/config.yml:1: nobody reads this file; did you mean config.yaml?",
         "p/pipeline.py:1: there is a pipeline.sql beside it, and a pipeline is one file; "
         "remove one of the two",
-        "p/tests/quality/Bad.sql:1: 'Bad' is no name for a test; "
-        "use lower-case letters, digits, _ and -, starting with a letter",
+        "p/tests/quality/Bad.sql:1: 'Bad' is no name for a test; rename it to bad.sql",
         "p/tests/quality/a_b.sql:1: a_b and a-b differ only by - and _, "
         "which are one name in Dagster; rename one of the two",
         "p/tests/x.sql:1: nobody runs this test; move it to tests/quality/x.sql",

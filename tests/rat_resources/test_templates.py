@@ -124,9 +124,8 @@ def test_a_helper_is_true_for_its_strategy_on_a_table_that_is_kept(
         ),
         (
             "a\n{% if x %}",
-            "pipeline.sql:2: Jinja cannot parse this: Unexpected end of template. Jinja was "
-            "looking for the following tags: 'elif' or 'else' or 'endif'. The innermost block "
-            "that needs to be closed is 'if'.; correct the template",
+            "pipeline.sql:2: {% if %} is opened here and never closed; "
+            "close it with {% endif %}",
         ),
     ],
 )
@@ -233,7 +232,7 @@ def test_dependencies_come_from_the_parsed_template() -> None:
         ),
         (
             "\n{{ 1 | upperr }}",
-            "p:2: Jinja cannot parse this: No filter named 'upperr'.; correct the template",
+            "p:2: Jinja has no filter upperr; did you mean upper?",
         ),
     ],
 )

@@ -1,0 +1,1 @@
+"""What a mistake is told, and that nothing is lost or half-done after it."""
