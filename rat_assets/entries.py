@@ -12,6 +12,8 @@ import dagster as dg
 from dagster._core.definitions.metadata import normalize_metadata
 from dagster._serdes import serialize_value
 
+from rat_resources.specs import truncate
+
 SQL_BYTES = 12_000
 TABLE_ROWS = 20
 TABLE_COLUMNS = 14
@@ -29,23 +31,15 @@ def as_sql(sql: str, *, limit: int = SQL_BYTES) -> dg.MarkdownMetadataValue:
     return as_code(sql, language="sql", limit=limit)
 
 
-def as_code(text: str, *, language: str, limit: int) -> dg.MarkdownMetadataValue:
+def as_code(
+    text: str, *, language: str, limit: int | None = None
+) -> dg.MarkdownMetadataValue:
     """Code as Markdown, whatever backticks are in it."""
     fence = "```"
     while fence in text:
         fence += "`"
-    body = truncate(text.strip(), limit)
+    body = text.strip() if limit is None else truncate(text.strip(), limit)
     return dg.MetadataValue.md(f"{fence}{language}\n{body}\n{fence}")
-
-
-def truncate(text: str, limit: int) -> str:
-    """*text*, or as much of it as fits into *limit* bytes and how much is missing."""
-    encoded = text.encode()
-    if len(encoded) <= limit:
-        return text
-    kept = encoded[:limit].decode(errors="ignore")
-    missing = len(text) - len(kept)
-    return f"{kept}\n… truncated, {missing:,} of {len(text):,} characters left out"
 
 
 def as_table(rows: Objects, *, limit: int = TABLE_ROWS) -> dg.TableMetadataValue:

@@ -4,16 +4,19 @@ What happens when one runs is `rat_assets.steps` and `rat_assets.phases`.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import dagster as dg
 
+from rat_assets.entries import as_code
 from rat_assets.landing import owners_of, zone_key
 from rat_assets.quality import check_specs
 from rat_assets.steps import StepEvent, asset_key, run_step
+from rat_assets.words import say_strategy, say_when
 from rat_resources.errors import Problem
 from rat_resources.names import TableName, dagster_name, op_name
 from rat_resources.releases import PublishedPipeline
-from rat_resources.specs import PipelineSpec
+from rat_resources.specs import PipelineSpec, QualityTest
 
 
 def build_asset(pipeline: PublishedPipeline, *, release: int) -> dg.AssetsDefinition:
@@ -50,14 +53,31 @@ def asset_spec(spec: PipelineSpec) -> dg.AssetSpec:
         tags={"rat/namespace": table.namespace, "rat/layer": table.layer},
         kinds={table.layer, "iceberg", "duckdb", spec.type},
         code_version=spec.code_version,
-        metadata={
-            "strategy": spec.config.merge_strategy
-            if not spec.is_view
-            else spec.config.materialized,
-            "automation": spec.automation,
-            **({"owner": spec.owner} if spec.owner else {}),
-        },
+        metadata=describe_spec(spec),
     )
+
+
+def describe_spec(spec: PipelineSpec) -> dict[str, Any]:
+    """What is known of a table before it was ever written."""
+    shown: dict[str, Any] = {
+        "dagster/table_name": str(spec.table),
+        "writes": say_strategy(spec.config),
+        "runs": say_when(spec),
+    }
+    if spec.tests:
+        shown["quality_tests"] = dg.MetadataValue.md(
+            "\n".join(f"- {link_test(test, table=spec.table)}" for test in spec.tests)
+        )
+    if spec.excerpt:
+        shown["template"] = as_code(spec.excerpt, language=spec.type)
+    return shown
+
+
+def link_test(test: QualityTest, *, table: TableName) -> str:
+    """A test in one line of Markdown, with a link to its results."""
+    page = f"/assets/{'/'.join(table.key)}?view=checks&checkDetail={dagster_name(test.name)}"
+    about = f": {test.description}" if test.description else ""
+    return f"[{test.name}]({page}) ({test.severity}){about}"
 
 
 def group_of(table: TableName) -> str:

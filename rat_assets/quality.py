@@ -15,16 +15,19 @@ import dagster as dg
 import duckdb
 from duckdb import DuckDBPyConnection
 
-from rat_assets.entries import as_sql, as_table
+from rat_assets.commands.display import duration
+from rat_assets.entries import as_sql, as_table, fit
 from rat_assets.journal import Level
 from rat_resources.errors import RatError
 from rat_resources.lake.rows import sample
 from rat_resources.metadata.quality import Severity, Verdict
 from rat_resources.names import TableName, dagster_name
+from rat_resources.results import PastResult
 from rat_resources.specs import QualityTest
 
 SAMPLE_ROWS = 20
 TIME_LIMIT = 60.0
+CHECK_BYTES = 40_000
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class TestResult:
             "compiled_sql": self.sql,
         }
 
-    def to_check(self, key: dg.AssetKey, *, place: str) -> dg.AssetCheckResult:
+    def to_check(
+        self, key: dg.AssetKey, *, place: str, past: Sequence[PastResult] = ()
+    ) -> dg.AssetCheckResult:
         """The result as Dagster shows it; *place* says where the tested rows are now."""
         severity = (
             dg.AssetCheckSeverity.ERROR
@@ -93,26 +98,44 @@ class TestResult:
             passed=self.verdict == Verdict.PASSED,
             severity=severity,
             description=f"{self.summary} ({place})",
-            metadata=self.metadata(),
+            metadata=fit([self.metadata(past)], limit=CHECK_BYTES),
         )
 
-    def metadata(self) -> dict[str, dg.MetadataValue[Any]]:
+    def metadata(self, past: Sequence[PastResult] = ()) -> dict[str, Any]:
         """What a check shows beside its verdict."""
-        shown: dict[str, dg.MetadataValue[Any]] = {
-            "verdict": dg.MetadataValue.text(str(self.verdict)),
-            "severity": dg.MetadataValue.text(self.test.severity),
-            "duration_ms": dg.MetadataValue.int(self.duration_ms),
-            "sql": as_sql(self.sql),
-        }
+        shown: dict[str, Any] = {"verdict": dg.MetadataValue.text(str(self.verdict))}
         if self.offenders is not None:
             shown["offending_rows"] = dg.MetadataValue.int(self.offenders)
-        if self.sample:
-            shown["sample"] = as_table(self.sample)
-        if self.test.remediation:
-            shown["remediation"] = dg.MetadataValue.text(self.test.remediation)
         if self.message:
             shown["error"] = dg.MetadataValue.text(self.message)
+        if self.sample:
+            shown["sample"] = as_table(self.sample)
+        shown["severity"] = dg.MetadataValue.text(say_severity(self.test.severity))
+        if self.test.remediation:
+            shown["remediation"] = dg.MetadataValue.text(self.test.remediation)
+        shown["duration_ms"] = dg.MetadataValue.int(self.duration_ms)
+        if past:
+            shown["last_runs"] = as_table([describe_past(each) for each in past])
+        if self.sql:
+            shown["compiled_sql"] = as_sql(self.sql)
         return shown
+
+
+def describe_past(past: PastResult) -> dict[str, Any]:
+    """An earlier result as a row of a table."""
+    return {
+        "run at": f"{past.ran_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        "verdict": past.verdict,
+        "offending rows": past.offenders,
+        "took": duration(past.duration_ms),
+    }
+
+
+def say_severity(severity: str) -> str:
+    """What a severity means."""
+    if severity == Severity.ERROR:
+        return "error: offending rows stop the publication"
+    return "warn: offending rows are reported, and published"
 
 
 @dataclass
@@ -190,8 +213,8 @@ def check_specs(
         dg.AssetCheckSpec(
             dagster_name(test.name),
             asset=key,
-            description=test.description or None,
-            blocking=True,
+            description=describe_test(test),
+            blocking=test.severity == Severity.ERROR,
             metadata={
                 "severity": test.severity,
                 "remediation": test.remediation or "–",
@@ -199,6 +222,14 @@ def check_specs(
         )
         for test in tests
     ]
+
+
+def describe_test(test: QualityTest) -> str:
+    """What a test is about, as Markdown: Dagster shows nothing else of it before it ran."""
+    parts = [test.description, f"*{say_severity(test.severity)}*"]
+    if test.remediation:
+        parts.append(f"**What to do:** {test.remediation}")
+    return "\n\n".join(part for part in parts if part)
 
 
 def describe_failure(results: Sequence[TestResult], *, table: TableName) -> str:

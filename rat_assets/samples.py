@@ -12,7 +12,7 @@ from rat_resources.lake.sql import quote
 from rat_resources.names import TableName
 
 ROWS = 6
-COLUMNS = 14
+COLUMNS = 13
 MASK = "•••"
 
 
@@ -29,18 +29,21 @@ def sample_table(
     """
     if table is None or table.current_snapshot() is None:
         return []
-    columns = table.schema().column_names[:COLUMNS]
+    names = table.schema().column_names
+    columns, hidden = names[:COLUMNS], len(names) - COLUMNS
     selected = ", ".join(
         f"'{MASK}' AS {quote(column)}" if column in masked else quote(column)
         for column in columns
     )
     query = f"SELECT {selected} FROM {quote(str(name))} LIMIT {ROWS}"
     try:
-        return sample(connection, query, limit=ROWS).objects
+        rows = sample(connection, query, limit=ROWS).objects
     except duckdb.InterruptException:
         raise
     except duckdb.Error:
         return []  # a run shall not fail for want of something to look at
+    more = {"…": f"{hidden:,} more columns"} if hidden > 0 else {}
+    return [row | more for row in rows]
 
 
 def mask(

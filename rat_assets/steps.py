@@ -7,8 +7,8 @@ and so no materialization; what Dagster shows as materialized is what stands on 
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 
 import dagster as dg
@@ -17,16 +17,19 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from rat_assets.journal import Journal
 from rat_assets.phases import Attempt, Outcome, Step
 from rat_assets.showing import describe
-from rat_resources import publications, runs
+from rat_resources import landing, publications, runs
 from rat_resources.errors import (
     CancelledError,
     MergeConflictError,
+    MetadataError,
     QualityError,
     RatError,
 )
 from rat_resources.names import TableName
+from rat_resources.observations import observe
 from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
+from rat_resources.results import PastResult, recent_results
 from rat_resources.runs import (
     FULL_REFRESH_TAG,
     LABELS_TAG,
@@ -56,10 +59,11 @@ def run_step(
             log=context.log,
             first=context.op_execution_context.retry_number * 100 + 1,
         )
+    past = past_results(step)
     if outcome is None:
         place = f"on branch {attempt.branch}; main is unchanged at {attempt.base_commit[:12]}"
         for result in attempt.results:
-            yield result.to_check(key, place=place)
+            yield result.to_check(key, place=place, past=past.get(result.test.name, ()))
         return
     yield dg.MaterializeResult(
         asset_key=key,
@@ -67,13 +71,39 @@ def run_step(
         metadata=describe(step, outcome),
     )
     for result in outcome.results:
-        yield result.to_check(key, place=f"published, {at_main(outcome)}")
+        yield result.to_check(
+            key,
+            place=f"published, {at_main(outcome)}",
+            past=past.get(result.test.name, ()),
+        )
     # Dagster's log has it now; until here a reconciler would have reported it.
     with step.platform.metadata.transaction() as tx:
         publications.close(tx, outcome.run_id)
+    if outcome.files:
+        observe_zones(context, step)
     if attempt.heart.was_interrupted:
         with cancelling(context):
             raise DagsterExecutionInterruptedError
+
+
+def past_results(step: Step) -> Mapping[str, Sequence[PastResult]]:
+    """What each test said in the last runs, this one among them; nothing if Postgres is gone."""
+    if not step.spec.tests:
+        return {}
+    try:
+        with step.platform.metadata.transaction() as tx:
+            return recent_results(tx, step.pipeline.pipeline_id)
+    except MetadataError:
+        return {}  # what was published is not to fail for it
+
+
+def observe_zones(context: dg.AssetExecutionContext, step: Step) -> None:
+    """Tell Dagster what is in the landing zones that were read, the newest files by name."""
+    with suppress(MetadataError), step.platform.metadata.transaction() as tx:
+        for mention in step.spec.zones:
+            zone = landing.get_zone(tx, step.spec.table.namespace, name=mention.name)
+            if zone is not None:
+                context.log_event(observe(tx, zone))
 
 
 @contextmanager

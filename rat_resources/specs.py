@@ -42,6 +42,8 @@ SQL, PYTHON, CONFIG, TESTS = (
     "tests/quality/",
 )
 CODE_FILES: dict[str, Literal["sql", "python"]] = {SQL: "sql", PYTHON: "python"}
+# Of its code a pipeline shows this much; a thousand of them are loaded at once.
+EXCERPT_BYTES = 4_000
 TEST_KEYS = ("description", "severity", "tags", "remediation")
 SEVERITIES = {"error": "error", "warn": "warn", "warning": "warn"}
 
@@ -133,6 +135,7 @@ class PipelineSpec:
     reads_this: bool = False
     uses_watermark: bool = False
     tests: tuple[QualityTest, ...] = ()
+    excerpt: str = ""  # its code, as much as Dagster shows of it
 
     @property
     def description(self) -> str:
@@ -173,6 +176,7 @@ class PipelineSpec:
             "reads_this": self.reads_this,
             "uses_watermark": self.uses_watermark,
             "tests": [test.to_json() for test in self.tests],
+            "excerpt": self.excerpt,
         }
 
     @classmethod
@@ -275,7 +279,18 @@ def make_spec(
         reads_this=mentions.reads_this or source.table in mentions.tables,
         uses_watermark=mentions.uses_watermark,
         tests=tuple(tests),
+        excerpt=truncate(source.code, EXCERPT_BYTES),
     )
+
+
+def truncate(text: str, limit: int) -> str:
+    """*text*, or as much of it as fits into *limit* bytes and how much is missing."""
+    encoded = text.encode()
+    if len(encoded) <= limit:
+        return text
+    kept = encoded[:limit].decode(errors="ignore")
+    missing = len(text) - len(kept)
+    return f"{kept}\n… truncated, {missing:,} of {len(text):,} characters left out"
 
 
 def default_automation(config: PipelineConfig, mentions: Mentions) -> str:

@@ -13,8 +13,9 @@ import dagster as dg
 from dagster._core.definitions.target import ExecutableDefinition
 
 from rat_resources import archive, landing, triggers
-from rat_resources.landing import Looked, Zone
+from rat_resources.landing import Zone
 from rat_resources.metadata import Metadata
+from rat_resources.observations import observe
 from rat_sensors.wishes import ask_for_due, run_request
 
 # Well below the minute that Dagster gives a tick.
@@ -24,21 +25,6 @@ BUDGET = timedelta(seconds=20)
 def rotate(zones: Sequence[Zone], *, after: str | None) -> list[Zone]:
     """The zones in the order of this tick: first the one after where the last tick stopped."""
     return sorted(zones, key=lambda zone: (str(zone) <= (after or ""), str(zone)))
-
-
-def observe(zone: Zone, looked: Looked) -> dg.AssetObservation:
-    """What Dagster shows of a look that found something."""
-    return dg.AssetObservation(
-        asset_key=dg.AssetKey([zone.namespace, "landing", zone.name]),
-        metadata={
-            "new": len(looked.new),
-            "bytes": sum(file.size for file in looked.new),
-            "still_being_written": len(looked.waiting),
-            "gone": len(looked.gone),
-            "newest": ", ".join(file.name for file in looked.new[-5:]),
-            "refused": "\n".join(f"{one.name}: {one.why}" for one in looked.refused),
-        },
-    )
 
 
 def build_landing_sensor(job: ExecutableDefinition) -> dg.SensorDefinition:
@@ -94,7 +80,7 @@ def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
             now = datetime.now(UTC)
             looked = landing.look(tx, zone, root=root, now=now)
             looks.fired += triggers.fire_uploads(tx, zone, now=now)
+            if looked.new or looked.gone:
+                looks.events.append(observe(tx, zone, looked=looked))
         looks.cursor, looks.zones = str(zone), looks.zones + 1
-        if looked.new or looked.gone:
-            looks.events.append(observe(zone, looked))
     return looks
