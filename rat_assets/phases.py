@@ -46,6 +46,7 @@ from rat_resources import (
     runs,
     wishes,
 )
+from rat_resources.columns import refuse_unknown
 from rat_resources.configuration import PipelineConfig
 from rat_resources.errors import (
     CancelledError,
@@ -497,9 +498,20 @@ class Attempt:
         self.unchanged = not self.written.changed
         for change in self.written.schema_changes if existed else ():
             self.journal.say(f"schema: {change}", level="warning")
+        self.note_unknown_columns(self.table)
         self.journal.say(
             f"{self.written.rows_written:,} rows written, {self.written.rows_total:,} in the table"
         )
+
+    def note_unknown_columns(self, table: Table) -> None:
+        """Say which columns config.yaml describes and the table lacks; tests say it of theirs."""
+        names = [field.name for field in table.schema().fields]
+        for column in self.config.columns:
+            if not column.tests:
+                try:
+                    refuse_unknown(column.name, table=self.name, names=names)
+                except NotFoundError as error:
+                    self.journal.say(f"config.yaml: columns: {error}", level="warning")
 
     def open_catalog(self) -> RefCatalog:
         """Where the table is written: the run's branch."""
@@ -592,12 +604,19 @@ class Attempt:
         elif self.table is not None:
             register(self.connection, {self.name: self.table})
 
+    def refuse_unknown(self, table: TableName, column: str) -> None:
+        """NotFoundError when a table that tests can read lacks a column."""
+        names = self.connection.sql(f"FROM {quote(str(table))}").columns
+        refuse_unknown(column, table=table, names=names)
+
     def run_test(self, bench: Bench, test: QualityTest) -> TestResult:
         """Run one test; one that does not compile, or reads what is not there, could not run."""
         self.heart.refuse_stop()
         try:
             self.let_read(test)
-            sql = self.render(self.source.files[test.path], path=test.path)
+            for table, column in test.columns:
+                self.refuse_unknown(TableName.parse(table), column)
+            sql = self.render(self.source.template(test), path=test.path)
         except (NotFoundError, TemplateError) as error:
             return bench.refuse(test, message=str(error))
         return bench.run(test, sql=sql)

@@ -4,17 +4,19 @@ Entries are shown in the order of `GROUPS`; another kind of entry is one more fu
 value is shown is `rat_assets.entries`, what a check shows is `rat_assets.quality`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 from pyiceberg.table import Table
+from pyiceberg.types import NestedField
 
 from rat_assets.commands.display import duration, size
 from rat_assets.entries import Entries, as_sql, as_table, fit
 from rat_assets.phases import Outcome, Step
 from rat_assets.reports.pictures import show_charts
+from rat_resources.columns import Column, find_column
 from rat_resources.lake.types import type_words
 
 BYTES = 60_000
@@ -58,20 +60,34 @@ def describe_charts(step: Step, outcome: Outcome) -> Entries:
     )
 
 
-def describe_columns(_step: Step, outcome: Outcome) -> Entries:
-    """The table's columns."""
+def describe_columns(step: Step, outcome: Outcome) -> Entries:
+    """The table's columns, with what config.yaml says about them."""
     if outcome.table is None:
         return {}
+    fields = outcome.table.schema().fields
     columns = [
-        dg.TableColumn(
-            field.name,
-            type_words(field.field_type),
-            description=field.doc and field.doc[:DESCRIPTION_LENGTH],
-            constraints=dg.TableColumnConstraints(nullable=not field.required),
-        )
-        for field in outcome.table.schema().fields
+        describe_column(field, said=step.spec.config.columns) for field in fields
     ]
     return {"dagster/column_schema": dg.TableSchema(columns)}
+
+
+def describe_column(field: NestedField, *, said: Sequence[Column]) -> dg.TableColumn:
+    """A column with its type, and what is *said* about it."""
+    column = find_column(said, field.name) or Column(field.name)
+    is_unique = any(
+        test.kind == "unique" and test.severity == "error" and not test.where
+        for test in column.tests
+    )
+    return dg.TableColumn(
+        field.name,
+        type_words(field.field_type),
+        description=(column.description or field.doc or "")[:DESCRIPTION_LENGTH]
+        or None,
+        constraints=dg.TableColumnConstraints(
+            nullable=not field.required, unique=is_unique
+        ),
+        tags={"pii": "true"} if column.pii else {},
+    )
 
 
 def describe_sample(_step: Step, outcome: Outcome) -> Entries:

@@ -21,7 +21,9 @@ from rat_resources.charts import (
     Chart,
     misfits,
 )
+from rat_resources.columns import Column, read_columns
 from rat_resources.errors import Problem
+from rat_resources.guards import KNOW_CHANGED, Guard, read_guard
 from rat_resources.names import is_name, nearest
 from rat_resources.values import (
     ListReader,
@@ -115,6 +117,8 @@ class PipelineConfig:
     schedules: tuple[Schedule, ...] = ()
     triggers: tuple[Trigger, ...] = ()
     charts: tuple[Chart, ...] = ()
+    columns: tuple[Column, ...] = ()
+    guard: Guard = field(default_factory=Guard)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "PipelineConfig":
@@ -128,12 +132,22 @@ class PipelineConfig:
         values["triggers"] = tuple(Trigger(**each) for each in values["triggers"])
         # What was stored before there were charts has none.
         values["charts"] = tuple(map(Chart.from_json, values.get("charts", ())))
+        # A release of an older RAT knows neither of the two.
+        values["columns"] = tuple(map(Column.from_json, values.get("columns", ())))
+        values["guard"] = Guard.from_json(values.get("guard", {}))
         return cls(**values)
 
 
 KEYS = tuple(each.name for each in fields(PipelineConfig))
 # Lists of mappings do not fit into a comment.
-FILE_ONLY = ("partition_by", "schedules", "triggers", "charts")
+FILE_ONLY = (
+    "partition_by",
+    "schedules",
+    "triggers",
+    "charts",
+    "columns",
+    "guard",
+)
 # What only says who is asked, or when it runs, does not change what comes out.
 WITHOUT_EFFECT = (
     "description",
@@ -145,6 +159,8 @@ WITHOUT_EFFECT = (
     "schedules",
     "triggers",
     "charts",
+    "columns",
+    "guard",
 )
 
 
@@ -251,6 +267,8 @@ def check_together(
             "a view owns no files, so it cannot have partition_by",
             "remove partition_by, or write materialized: table",
         )
+    if "guard" in places:
+        yield from check_guard(config, at=places["guard"])
     if strategy == "scd2" and config.scd_valid_from == config.scd_valid_to:
         at = places.get("scd_valid_to") or places.get("scd_valid_from") or at
         yield Problem(
@@ -259,6 +277,18 @@ def check_together(
             f"scd_valid_from and scd_valid_to are both {config.scd_valid_from}",
             "give them two names",
         )
+
+
+def check_guard(config: PipelineConfig, *, at: Place) -> Iterator[Problem]:
+    """A guard of what nobody knows."""
+    strategy = config.merge_strategy
+    if config.materialized == "view":
+        what = "guard: a view has no rows of its own to guard"
+        yield Problem(at.path, at.line, what, "remove it, or write materialized: table")
+    elif config.guard.max_changed and strategy not in KNOW_CHANGED:
+        what = f"guard: max_changed: {strategy} does not know which rows it changes"
+        fix = f"remove it, or choose a strategy that knows: {', '.join(KNOW_CHANGED)}"
+        yield Problem(at.path, at.line, what, fix)
 
 
 # What each key takes.
@@ -443,4 +473,6 @@ READERS: Mapping[str, Reader] = {
         ),
     ),
     "charts": charts,
+    "columns": read_columns,
+    "guard": read_guard,
 }

@@ -5,7 +5,7 @@ what is declared no longer stops, and keeps its history where it has any.
 """
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import delete, select, tuple_, update
@@ -121,7 +121,7 @@ def trigger_config(trigger: Trigger) -> dict[str, str]:
 def write_documentation(
     tx: Session, spec: PipelineSpec, *, before: PipelineSpec | None
 ) -> None:
-    """The table's description and owner, unless a person wrote others since."""
+    """The table's description, owner and columns, unless a person wrote others since."""
     namespace, layer, name = spec.table.key
     row = tx.scalars(
         select(TableMetadata).where(
@@ -137,7 +137,25 @@ def write_documentation(
         row.description = spec.description
     if (row.owner or "") in ("", before.owner if before else ""):
         row.owner = spec.owner or None
+    row.column_descriptions = describe_columns(
+        row.column_descriptions or {}, spec=spec, before=before
+    )
     tx.flush()
+
+
+def describe_columns(
+    written: Mapping[str, str], *, spec: PipelineSpec, before: PipelineSpec | None
+) -> dict[str, str]:
+    """The columns' descriptions: what people wrote stays, what only *before* said goes."""
+    old = described_columns(before) if before else {}
+    by_people = {key: v for key, v in written.items() if v and v != old.get(key)}
+    return described_columns(spec) | by_people
+
+
+def described_columns(spec: PipelineSpec) -> dict[str, str]:
+    """The descriptions that a spec gives."""
+    columns = spec.config.columns
+    return {each.name: each.description for each in columns if each.description}
 
 
 def write_zones(

@@ -6,12 +6,20 @@ parsed once at publish and stored, so that loading a thousand pipelines reads no
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
 
 from rat_resources.annotations import read_header
+from rat_resources.columns import (
+    SEVERITIES,
+    Column,
+    ColumnTest,
+    describe_test,
+    name_of_test,
+    offenders_query,
+)
 from rat_resources.configuration import (
     KEYS,
     WITHOUT_EFFECT,
@@ -45,7 +53,6 @@ CODE_FILES: dict[str, Literal["sql", "python"]] = {SQL: "sql", PYTHON: "python"}
 # Of its code a pipeline shows this much; a thousand of them are loaded at once.
 EXCERPT_BYTES = 4_000
 TEST_KEYS = ("description", "severity", "tags", "remediation")
-SEVERITIES = {"error": "error", "warn": "warn", "warning": "warn"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class PipelineSource:
     def test_files(self) -> list[str]:
         """The quality tests, in order."""
         return sorted(name for name in self.files if is_test_file(name))
+
+    def template(self, test: "QualityTest") -> str:
+        """The template of a quality test's query."""
+        return test.template or self.files[test.path]
 
     def path(self, name: str) -> str:
         """How problems name the file *name*."""
@@ -106,19 +117,28 @@ class QualityTest:
     tags: tuple[str, ...] = ()
     remediation: str = ""
     refs: tuple[TableName, ...] = ()
+    # A test that config.yaml asks for has no file, but names columns and has its query here.
+    columns: tuple[tuple[str, str], ...] = ()  # each with its table
+    template: str = ""
+    guard: str = ""  # what it guards; it looks at what the run changed, by no query
 
     def to_json(self) -> dict[str, Any]:
         """A document that `from_json` reads back."""
         return asdict(self) | {
             "tags": list(self.tags),
             "refs": [str(ref) for ref in self.refs],
+            "columns": [list(each) for each in self.columns],
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "QualityTest":
         """The test that `to_json` wrote."""
-        refs = tuple(TableName.parse(ref) for ref in document["refs"])
-        return cls(**{**document, "tags": tuple(document["tags"]), "refs": refs})
+        read = {
+            "tags": tuple(document["tags"]),
+            "refs": tuple(TableName.parse(ref) for ref in document["refs"]),
+            "columns": tuple((t, name) for t, name in document.get("columns", ())),
+        }
+        return cls(**{**document, **read})
 
 
 @dataclass(frozen=True)
@@ -226,7 +246,11 @@ def parse_pipeline(source: PipelineSource) -> Parsed:
         namespace=source.table.namespace,
     )
     mentions = read_code(source, config=configuration.config)
-    tests = [read_test(source, name) for name in source.test_files]
+    config = configuration.config
+    tests = [
+        *(read_test(source, name) for name in source.test_files),
+        *read_column_tests(source, config.columns),
+    ]
     problems = [
         *check_files(source),
         *header.problems,
@@ -234,7 +258,7 @@ def parse_pipeline(source: PipelineSource) -> Parsed:
         *worth_saying(mentions.problems, configuration.config),
         *check_usage(source, configuration, mentions),
         *(problem for each in tests for problem in each.problems),
-        *check_test_names(source, [each.test for each in tests]),
+        *check_test_names(source, tests),
     ]
     spec = make_spec(
         source, configuration.config, mentions, [each.test for each in tests]
@@ -342,7 +366,8 @@ def ref_places(
     }
     for each in tests:
         for table, line in each.mentions.refs:
-            places.setdefault(table, Place(source.path(each.test.path), line))
+            at = Place(source.path(each.test.path), line)
+            places.setdefault(table, at)
     return places
 
 
@@ -579,8 +604,9 @@ class ReadTest:
     """A quality test as it was read."""
 
     test: QualityTest
-    mentions: Mentions
-    problems: tuple[Problem, ...]
+    mentions: Mentions = field(default_factory=Mentions)
+    problems: tuple[Problem, ...] = ()
+    line: int = 1
 
 
 def read_test(source: PipelineSource, name: str) -> ReadTest:
@@ -639,23 +665,89 @@ def read_tags(value: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tag for tag in tags if tag))
 
 
+def read_column_tests(
+    source: PipelineSource, columns: Iterable[Column]
+) -> Iterator[ReadTest]:
+    """The tests that config.yaml asks for, column by column."""
+    for column in columns:
+        for test in column.tests:
+            yield read_column_test(source, column.name, test)
+
+
+def read_column_test(source: PipelineSource, column: str, said: ColumnTest) -> ReadTest:
+    """A test of a column as the quality test that it is."""
+    path, table, line = source.path(CONFIG), source.table, said.line
+    template = offenders_query(column, said)
+    mentions = read_template(template, path=path, namespace=table.namespace)
+    problems = list(mentions.problems)
+    if said.where and not problems:
+        problems += check_test(template, path=path, table=table, mentions=mentions)
+    columns = [(str(table), column)]
+    if said.to:
+        columns.append((said.to, said.to_column))
+    test = QualityTest(
+        name=name_of_test(column, said),
+        path=CONFIG,
+        description=describe_test(column, said),
+        severity=said.severity,
+        remediation=said.remediation,
+        refs=mentions.tables,
+        columns=tuple(columns),
+        template=template,
+    )
+    return ReadTest(
+        test,
+        replace(mentions, refs=tuple((ref, line) for ref, _ in mentions.refs)),
+        # Lines of the query are nobody's: its author wrote but the condition.
+        tuple(
+            Problem(
+                path, line, f"columns: {column}: {said.kind}: {each.what}", each.fix
+            )
+            for each in problems
+        ),
+        line,
+    )
+
+
+def read_guards(config: PipelineConfig, *, line: int) -> Iterator[ReadTest]:
+    """What a guard checks, as tests."""
+    for name, description in config.guard.checks:
+        test = QualityTest(
+            f"guard_{name}",
+            CONFIG,
+            description=description,
+            remediation="Look at what it changed, then `rat run … --accept-changes`",
+            guard=name,
+        )
+        yield ReadTest(test, line=line)
+
+
 def check_test_names(
-    source: PipelineSource, tests: Sequence[QualityTest]
+    source: PipelineSource, tests: Sequence[ReadTest]
 ) -> Iterator[Problem]:
     """Tests whose names are no names, or too alike for Dagster."""
-    seen: dict[str, str] = {}
-    for test in tests:
+    seen: dict[str, QualityTest] = {}
+    for each in tests:
+        test, path = each.test, source.path(each.test.path)
         if not is_name(test.name):
             what = f"{test.name!r} is no name for a test"
             name = as_name(test.name)
             fix = "use lower-case letters, digits, _ and -, starting with a letter"
-            yield Problem(
-                source.path(test.path),
-                1,
-                what,
-                f"rename it to {name}.sql" if name else fix,
+            if test.template:
+                fix = f"give it one: name: {name or 'NAME'}"
+            elif name:
+                fix = f"rename it to {name}.sql"
+            yield Problem(path, each.line, what, fix)
+        other = seen.setdefault(test.name.replace("-", "_"), test)
+        if other is test:
+            continue
+        if other.name == test.name:
+            what = f"{test.name} is the name of another test, in {other.path}"
+            fix = "remove one of the two, or give it a name: {…: {name: …}}"
+        else:
+            what = (
+                f"{test.name} and {other.name} differ only by - and _, "
+                "which are one name in Dagster"
             )
-        alike = seen.setdefault(test.name.replace("-", "_"), test.name)
-        if alike != test.name:
-            what = f"{test.name} and {alike} differ only by - and _, which are one name in Dagster"
-            yield Problem(source.path(test.path), 1, what, "rename one of the two")
+            fix = "rename one of the two"
+        yield Problem(path, each.line, what, fix)

@@ -25,6 +25,11 @@ class UnfitError(ValueError):
         self.more: tuple[UnfitError, ...] = ()  # a list may be wrong in several places
         super().__init__(f"{what}; {fix}")
 
+    def at(self, line: int) -> "UnfitError":
+        """The same, in *line* where it knew none."""
+        self.line = self.line or line
+        return self
+
     def under(self, key: str, *, line: int) -> "UnfitError":
         """The same of the value of *key*, which starts in *line*, and all that came with it."""
         each = UnfitError(f"{key}: {self.what}", self.fix, line=self.line or line)
