@@ -118,7 +118,7 @@ def change_target(
     metadata = table.metadata
     spec = partition_spec(partition_by, schema=schema, metadata=metadata)
     updates = (*_schema_updates(metadata, schema), *_spec_updates(metadata, spec))
-    transaction = table.transaction()
+    transaction = _Transaction(table)
     if updates:
         # Staged together: a spec may name a column that only this schema has. UpdateSchema and
         # UpdateSpec cannot replace a column by one of the same name.
@@ -130,6 +130,24 @@ def change_target(
             ),
         )
     return Target(transaction, table)
+
+
+class _Transaction(Transaction):
+    """A transaction that works its metadata out once for each change, not at each look.
+
+    PyIceberg copies every snapshot of the table at every look, which it takes twenty times a commit.
+    """
+
+    _known: tuple[TableMetadata, tuple[TableUpdate, ...], TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        """The table as it will be."""
+        base, updates = self._table.metadata, self._updates
+        known = self._known
+        if known is None or known[0] is not base or known[1] is not updates:
+            known = self._known = (base, updates, super().table_metadata)
+        return known[2]
 
 
 def _schema_updates(metadata: TableMetadata, schema: Schema) -> tuple[TableUpdate, ...]:
