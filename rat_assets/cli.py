@@ -91,7 +91,7 @@ def explain(error: Exception) -> int:
             click.echo(str(problem), err=True)
         count = len(error.problems)
         problems = "1 problem" if count == 1 else f"{count} problems"
-        click.echo(f"rat: nothing was published; solve {problems}", err=True)
+        click.echo(f"rat: {error.outcome}; solve {problems}", err=True)
     elif isinstance(error, RatError):
         # What Postgres and DuckDB say may go over several lines.
         click.echo(f"rat: {' '.join(str(error).split())}", err=True)
@@ -264,6 +264,120 @@ def reject(zone: str, file: str) -> None:
     from rat_assets.commands import zones
 
     zones.reject(zone, file)
+
+
+# Trying, before anything is published.
+
+A_DRAFT = click.argument("pipeline", metavar="NS.LAYER.NAME|PATH")
+fully = click.option(
+    "--full-refresh", is_flag=True, help="As if the table were written anew."
+)
+
+
+@rat.command("compile")
+@A_DRAFT
+@fully
+def compile_(pipeline: str, *, full_refresh: bool) -> None:
+    """Print the SQL that would run.
+
+    PATH is the folder of a draft or a file in it; a name means what is published. Only SQL goes
+    to stdout.
+
+    \b
+    Examples: rat compile examples/nyc_flights/nyc/pipelines/silver/airlines
+              rat compile nyc.silver.flights --full-refresh
+    """
+    from rat_assets.commands import authoring
+
+    authoring.compile_(pipeline, full_refresh=full_refresh)
+
+
+@rat.command()
+@A_DRAFT
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Show so many rows.",
+)
+@click.option(
+    "--samples", is_flag=True, help="Read _samples/ of landing zones, not their files."
+)
+@fully
+@click.option(
+    "--timeout",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds.",
+)
+@click.option("--memory", default="2GB", show_default=True, help="For DuckDB.")
+@as_json
+def preview(
+    pipeline: str,
+    *,
+    limit: int,
+    samples: bool,
+    full_refresh: bool,
+    timeout: float,
+    memory: str,
+    as_json: bool,
+) -> int:
+    """Try a draft against main, with its tests; nothing is written.
+
+    Shows what the query returns, what would become of the table, and what each test says. Landing
+    files are read where they lie; a zone without files gives its _samples/. The exit code is 0 if
+    it would be published.
+
+    \b
+    Examples: rat preview examples/nyc_flights/nyc/pipelines/silver/airlines
+              rat preview nyc.silver.flights --limit 5
+    """
+    from rat_assets.commands import authoring
+
+    return authoring.preview(
+        pipeline,
+        rows=limit,
+        samples=samples,
+        full_refresh=full_refresh,
+        timeout=timeout,
+        memory=memory,
+        as_json=as_json,
+    )
+
+
+@rat.command()
+@click.argument("selection", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every published pipeline.")
+@click.option(
+    "--timeout",
+    default=300.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds for a pipeline; a test has 60.",
+)
+@as_json
+def test(
+    selection: tuple[str, ...], *, everything: bool, timeout: float, as_json: bool
+) -> int:
+    """Run the published tests on main.
+
+    Only reads: a run's own verdicts, which Dagster shows, stay as they are. The exit code is 0
+    only if no test of severity error fails.
+
+    \b
+    Examples: rat test nyc.silver.flights
+              rat test --all
+    """
+    if everything == bool(selection):
+        message = "name what to test, or say --all; not both"
+        raise click.UsageError(message)
+    from rat_assets.commands import authoring
+
+    return authoring.test(
+        selection, everything=everything, timeout=timeout, as_json=as_json
+    )
 
 
 # Looking.

@@ -3,6 +3,7 @@
     RatError
     ├── AuthorError             the author of a pipeline, a test or a query
     │   ├── PublishError        … before anything becomes current (all problems at once)
+    │   │   └── DraftError      … before a draft is tried, likewise
     │   ├── TemplateError       … the template does not compile
     │   ├── QueryError          … the SQL or Python fails when it runs
     │   ├── SchemaChangeError   … the result does not fit the table
@@ -66,9 +67,17 @@ class Problem:
 class PublishError(AuthorError):
     """Nothing was published."""
 
+    outcome = "nothing was published"
+
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class DraftError(PublishError):
+    """The draft cannot run."""
+
+    outcome = "the draft cannot run"
 
 
 class TemplateError(AuthorError):

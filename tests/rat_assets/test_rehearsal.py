@@ -1,0 +1,382 @@
+"""What an author sees of a draft before it is published, and that nothing of it stays."""
+
+import json
+import os
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import text
+
+from rat_assets.cli import rat
+from tests.factories import ORDERS, Shop
+
+FIRST = "id,customer,amount\n1,ann,10\n2,bob,20\n"
+SECOND = "id,customer,amount\n3,cid,30\n"
+BRONZE = "shop/pipelines/bronze/orders"
+SILVER = "shop/pipelines/silver/orders"
+GOLD = "shop/pipelines/gold/revenue"
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """The environment as it was: a command pins its settings there for good."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def open_shop(shop: Shop) -> Shop:
+    """A shop whose first orders are in gold."""
+    shop.publish()
+    shop.land("first.csv", FIRST)
+    assert shop.run().succeeded
+    return shop
+
+
+def call(*arguments: object) -> Result:
+    """What a call of the command comes to."""
+    return CliRunner().invoke(rat, [str(each) for each in arguments])
+
+
+def write(shop: Shop, name: str, content: str) -> Path:
+    """Put a file into the working tree; the folder of its pipeline."""
+    path = shop.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def everything(shop: Shop) -> dict[str, str]:
+    """All that a RAT holds: every row of every table, every file."""
+    held = {}
+    with shop.whole.metadata.engine.connect() as connection:
+        tables = connection.execute(
+            text(
+                "SELECT format('%I.%I', table_schema, table_name) "
+                "FROM information_schema.tables WHERE table_type = 'BASE TABLE' "
+                "AND table_schema NOT IN ('pg_catalog', 'information_schema')"
+            )
+        ).scalars()
+        for table in tables.all():
+            rows = f"SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} AS t"
+            held[table] = str(connection.execute(text(rows)).scalar_one())
+    for path in shop.whole.settings.home.rglob("*"):
+        if path.is_file():
+            held[str(path)] = sha256(path.read_bytes()).hexdigest()
+    return held
+
+
+# Compiling.
+
+
+def test_compile_prints_the_sql_and_nothing_else(open_shop: Shop) -> None:
+    result = call("compile", open_shop.folder / SILVER)
+
+    assert result.exit_code == 0
+    assert '"shop.bronze.orders"' in result.stdout
+    assert "WHERE loaded_at > '20" in result.stdout
+    assert "{" not in result.stdout
+
+
+def test_compile_for_a_full_refresh_knows_no_watermark(open_shop: Shop) -> None:
+    result = call("compile", "shop.silver.orders", "--full-refresh")
+
+    assert result.exit_code == 0
+    assert "WHERE" not in result.stdout
+
+
+def test_compile_notes_beside_the_sql_where_landing_files_lie(open_shop: Shop) -> None:
+    result = call("compile", "shop.bronze.orders")
+
+    assert f"{open_shop.whole.store.root}/shop/landing/orders/*.csv" in result.stdout
+    assert result.stderr.startswith("note: a run reads copies")
+
+
+def test_compile_of_a_script_says_what_it_reads(open_shop: Shop) -> None:
+    code = "result = duckdb_conn.sql(f\"FROM {ref('silver.orders')}\")\n"
+    path = write(open_shop, "shop/pipelines/gold/copy/pipeline.py", code)
+
+    result = call("compile", path)
+
+    assert result.exit_code == 1
+    assert "is Python and has no SQL; it reads shop.silver.orders" in result.stderr
+    assert "rat preview" in result.stderr
+
+
+# Previewing.
+
+
+def test_a_preview_shows_what_would_become_of_the_table(open_shop: Shop) -> None:
+    write(
+        open_shop,
+        f"{GOLD}/tests/quality/is_rich.sql",
+        "FROM {{ this }} WHERE revenue > 15",
+    )
+    write(
+        open_shop,
+        f"{GOLD}/pipeline.sql",
+        "SELECT customer, sum(amount)::DOUBLE AS revenue, max(id) AS newest\n"
+        "FROM {{ ref('silver.orders') }} GROUP BY ALL ORDER BY customer",
+    )
+
+    result = call("preview", open_shop.folder / GOLD, "--limit", 1, "--json")
+
+    seen = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert not seen["would_publish"]
+    assert seen["rows"] == [{"customer": "ann", "revenue": 10.0, "newest": 1}]
+    assert (seen["rows_returned"], seen["rows_before"], seen["rows_after"]) == (2, 2, 2)
+    assert {(each["kind"], each["column"]) for each in seen["schema_changes"]} == {
+        ("dropped", "orders"),
+        ("replaced", "revenue"),
+        ("added", "newest"),
+    }
+    (verdict,) = seen["tests"]
+    assert (verdict["verdict"], verdict["offenders"]) == ("failed", 1)
+
+
+def test_tests_of_a_preview_see_the_table_as_it_would_be(open_shop: Shop) -> None:
+    open_shop.land("second.csv", SECOND)
+    write(
+        open_shop,
+        f"{BRONZE}/tests/quality/has_all.sql",
+        "SELECT count(*) AS n FROM {{ this }} HAVING n <> 3",
+    )
+
+    result = call("preview", open_shop.folder / BRONZE)
+
+    assert result.exit_code == 0, result.output
+    assert "1 row returned" in result.stdout
+    assert "on main: 2 rows → 3 (1 inserted, 0 updated, 0 deleted)" in result.stdout
+    assert "✔ has_all" in result.stdout
+    assert "✔ it would be published" in result.stdout
+
+
+def test_without_news_a_preview_reads_all_files_as_a_full_refresh(
+    open_shop: Shop,
+) -> None:
+    result = call("preview", open_shop.folder / BRONZE, "--json")
+
+    seen = json.loads(result.stdout)
+    assert (seen["rows_returned"], seen["rows_after"]) == (2, 2)
+    assert "all landing files" in result.stderr
+
+
+def test_a_zone_without_files_gives_its_samples(shop: Shop) -> None:
+    shop.publish()
+    shop.land("_samples/some.csv", SECOND)
+
+    result = call("preview", shop.folder / BRONZE, "--json")
+
+    seen = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert seen["rows"][0]["customer"] == "cid"
+    assert seen["rows_before"] is None
+    assert "samples" in result.stderr
+
+
+def test_a_zone_with_nothing_says_what_to_do(shop: Shop) -> None:
+    shop.publish()
+
+    result = call("preview", shop.folder / BRONZE)
+
+    assert result.exit_code == 1
+    assert "there is no file in shop/orders" in result.stderr
+    assert "_samples/" in result.stderr
+
+
+def test_a_draft_that_was_never_published_can_be_tried(open_shop: Shop) -> None:
+    query = "SELECT customer FROM {{ ref('silver.orders') }}"
+    path = write(open_shop, "shop/pipelines/gold/customers/pipeline.sql", query)
+
+    result = call("preview", path)
+
+    assert result.exit_code == 0, result.output
+    assert "no table yet; it would have 2 rows" in result.stdout
+
+
+def test_a_view_is_tried_as_its_query(open_shop: Shop) -> None:
+    query = "-- @materialized: view\nSELECT customer FROM {{ ref('silver.orders') }}"
+    path = write(open_shop, "shop/pipelines/gold/customers/pipeline.sql", query)
+    write(
+        open_shop,
+        "shop/pipelines/gold/customers/tests/quality/has_name.sql",
+        "FROM {{ this }} WHERE customer IS NULL",
+    )
+
+    result = call("preview", path)
+
+    assert result.exit_code == 0, result.output
+    assert "2 rows returned" in result.stdout
+    assert "✔ has_name" in result.stdout
+
+
+def test_a_script_is_tried_and_heard(open_shop: Shop) -> None:
+    code = (
+        "print('hello')\nresult = duckdb_conn.sql(f\"FROM {ref('silver.orders')}\")\n"
+    )
+    path = write(open_shop, "shop/pipelines/gold/copy/pipeline.py", code)
+
+    result = call("preview", path)
+
+    assert result.exit_code == 0, result.output
+    assert "hello" in result.stderr
+    assert "2 rows returned" in result.stdout
+
+
+def test_a_failing_query_names_the_line_of_the_working_tree(open_shop: Shop) -> None:
+    query = "SELECT customer,\n    nobody\nFROM {{ ref('silver.orders') }}"
+    path = write(open_shop, f"{GOLD}/pipeline.sql", query)
+
+    result = call("preview", path)
+
+    assert result.exit_code == 1
+    assert f"{path}:2: " in result.stderr
+    assert "nobody" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT 1 AS a, 2 AS a", "2 times"),
+        ("SELECT INTERVAL 1 DAY AS a", "interval"),
+        ("-- @merge_strategy: incremental\n-- @unique_key: id\nSELECT 1 AS a", "'id'"),
+    ],
+)
+def test_a_result_that_could_not_be_written_is_refused(
+    shop: Shop, query: str, said: str
+) -> None:
+    path = write(shop, f"{GOLD}/pipeline.sql", query)
+
+    result = call("preview", path)
+
+    assert result.exit_code == 1
+    assert said in result.stderr.lower()
+
+
+def test_a_draft_with_mistakes_lists_them_all(shop: Shop) -> None:
+    path = write(shop, f"{GOLD}/pipeline.sql", "-- @owne: x\nSELEC 1")
+
+    result = call("preview", path)
+
+    assert result.exit_code == 1
+    assert f"{path}:1: " in result.stderr
+    assert f"{path}:2: " in result.stderr
+    assert "rat: the draft cannot run; solve 2 problems" in result.stderr
+
+
+def test_a_draft_that_reads_a_draft_is_told_to_publish_it(shop: Shop) -> None:
+    shop.publish({name: ORDERS[name] for name in ORDERS if name.startswith(BRONZE)})
+    path = write(shop, f"{SILVER}/pipeline.sql", ORDERS[f"{SILVER}/pipeline.sql"])
+    gold = write(shop, f"{GOLD}/pipeline.sql", ORDERS[f"{GOLD}/pipeline.sql"])
+
+    never_run, unpublished = call("preview", path), call("preview", gold)
+
+    assert f"{path}:6: shop.bronze.orders is published and has never run" in (
+        never_run.stderr
+    )
+    assert f"{gold}:3: shop.silver.orders is a draft too" in unpublished.stderr
+    assert "rat publish" in unpublished.stderr
+
+
+def test_a_limit_that_is_hit_says_how_to_raise_it(shop: Shop) -> None:
+    slow = write(
+        shop,
+        f"{GOLD}/pipeline.sql",
+        "SELECT sum(a.range * b.range) AS n FROM range(10_000_000) a, range(10_000_000) b",
+    )
+    big = write(
+        shop,
+        "shop/pipelines/gold/big/pipeline.sql",
+        "SELECT list(range) AS n FROM range(50_000_000)",
+    )
+
+    late = call("preview", slow, "--timeout", "0.5")
+    large = call("preview", big, "--memory", "30MB")
+
+    assert "took more than 0.5 s; give it longer with --timeout" in late.stderr
+    assert "needs more than 30MB of memory; give it more with --memory" in large.stderr
+
+
+def test_a_script_that_never_ends_is_stopped(shop: Shop) -> None:
+    path = write(shop, f"{GOLD}/pipeline.py", "result = None\nwhile True:\n    pass\n")
+
+    result = call("preview", path, "--timeout", "1")
+
+    assert result.exit_code == 1
+    assert "took more than 1 s" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("shop.gold.revenu", "did you mean shop.gold.revenue?"),
+        ("nowhere", "neither a path nor the name of a pipeline"),
+        (".", "is no pipeline and lies in none"),
+    ],
+)
+def test_what_is_no_draft_is_met_with_advice(
+    open_shop: Shop, word: str, said: str
+) -> None:
+    result = call("preview", word)
+
+    assert result.exit_code == 1, open_shop
+    assert said in result.stderr
+
+
+# Testing.
+
+
+def test_published_tests_are_run_on_main(open_shop: Shop) -> None:
+    write(
+        open_shop,
+        f"{GOLD}/tests/quality/is_rich.sql",
+        "-- @remediation: Earn more\nFROM {{ this }} WHERE revenue > 15",
+    )
+    open_shop.publish({})
+
+    good = call("test", "shop.bronze.*", "shop.silver.orders")
+    bad = call("test", "--all", "--json")
+
+    assert good.exit_code == 0, good.output
+    assert "✔ amount_is_positive: passed, no offenders" in good.stdout
+    assert bad.exit_code == 1
+    (verdict,) = json.loads(bad.stdout)["tables"]["shop.gold.revenue"]
+    assert verdict["offenders"] == 1
+    assert verdict["sample"][0]["customer"] == "bob"
+
+
+def test_a_table_that_never_ran_cannot_be_tested(shop: Shop) -> None:
+    shop.publish()
+
+    result = call("test", "shop.bronze.orders")
+
+    assert result.exit_code == 1
+    assert "is not on main yet; rat run shop.bronze.orders" in result.stdout
+
+
+# Nothing stays.
+
+
+def test_nothing_stays_of_anything_that_an_author_tries(open_shop: Shop) -> None:
+    open_shop.land("second.csv", SECOND)
+    write(open_shop, f"{GOLD}/pipeline.sql", "SELECT 1 AS a, 'x' AS b")
+    before = everything(open_shop)
+
+    for arguments in (
+        ("compile", "shop.silver.orders"),
+        ("compile", open_shop.folder / GOLD),
+        ("preview", open_shop.folder / BRONZE),
+        ("preview", open_shop.folder / SILVER, "--full-refresh"),
+        ("preview", open_shop.folder / GOLD),
+        ("preview", "shop.bronze.orders", "--samples"),
+        ("test", "--all"),
+    ):
+        call(*arguments)
+
+    assert everything(open_shop) == before
