@@ -29,6 +29,7 @@ import click
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.client import DagsterGrpcClient
 
+from rat_assets.commands.links import graph_path
 from rat_assets.commands.opening import open_platform
 from rat_resources import code_server
 from rat_resources.errors import OperatorError
@@ -88,12 +89,16 @@ def serve(port: int) -> int:
     settings = whole.settings
     folder = settings.home / "dev"
     folder.mkdir(parents=True, exist_ok=True)
+    with whole.metadata.transaction() as tx:
+        graph = graph_path(tx)
     whole.metadata.dispose()
     stopped = [signal.SIGTERM, signal.SIGHUP]
     before = {each: signal.signal(each, interrupt) for each in stopped}
     try:
         with only_one(folder) as address, ExitStack() as children:
-            serve_until_stopped(settings, port=port, address=address, children=children)
+            serve_until_stopped(
+                settings, port=port, address=address, children=children, graph=graph
+            )
     except KeyboardInterrupt:
         forget_own_daemon(settings)
         click.echo("\nstopped")
@@ -121,7 +126,7 @@ def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def serve_until_stopped(
-    settings: Settings, *, port: int, address: Path, children: ExitStack
+    settings: Settings, *, port: int, address: Path, children: ExitStack, graph: str
 ) -> None:
     """Start the three, say where the UI is, and watch them."""
     folder = address.parent
@@ -149,6 +154,7 @@ def serve_until_stopped(
     wait_for(lambda: answers(f"{url}/server_info"), what=[code, web, daemon])
     address.write_text(url)
     click.echo(f"the UI is at {url}; Ctrl-C stops it; its logs are in {folder}")
+    click.echo(f"from files to gold: {url}{graph}")
     while True:
         for child in (code, web, daemon):
             child.refuse_end()
