@@ -14,6 +14,7 @@ from rat_assets.inputs import Inputs
 from rat_resources import graph, landing, publications
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
+from rat_resources.lineage import Lineage
 from rat_resources.platform import Platform
 from rat_resources.specs import PipelineSpec
 
@@ -71,6 +72,11 @@ def describe_columns(table: Table) -> list[dict[str, Any]]:
         }
         for position, column in enumerate(table.schema().fields, start=1)
     ]
+
+
+def describe_lineage(found: Lineage | None, *, is_news: bool) -> dict[str, Any] | None:
+    """Where the columns come from; None where what stands in Postgres stays."""
+    return found.facts if found is not None and is_news else None
 
 
 def archived_zones(platform: Platform, spec: PipelineSpec) -> list[dict[str, Any]]:

@@ -37,10 +37,12 @@ from rat_assets.reports.points import (
 )
 from rat_assets.samples import sample_table
 from rat_assets.scripts import ScriptContext, run_script
+from rat_assets.tracing import Traced, trace
 from rat_resources import (
     archive,
     landing,
     leases,
+    lineage,
     publications,
     releases,
     runs,
@@ -66,6 +68,7 @@ from rat_resources.lake.refs import MAIN
 from rat_resources.lake.sql import quote
 from rat_resources.lake.writing import Written
 from rat_resources.leases import Hold
+from rat_resources.lineage import Lineage
 from rat_resources.metadata.runs import Run, RunStatus
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
@@ -124,6 +127,7 @@ class Outcome:
     inputs: Inputs
     sample: Sequence[Mapping[str, Any]] = ()  # the table's first rows
     charts: tuple[Points, ...] = ()
+    lineage: Lineage | None = None
 
 
 @dataclass
@@ -146,6 +150,8 @@ class Attempt:
     table: Table | None = None
     files: list[landing.ClaimedFile] = field(default_factory=list)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    lineage: Lineage | None = None
+    lineage_is_news: bool = False  # Postgres knows it otherwise, or not at all
     results: list[TestResult] = field(default_factory=list)
     charts: tuple[Points, ...] = ()
     stack: ExitStack = field(default_factory=ExitStack)
@@ -167,7 +173,9 @@ class Attempt:
                 with self.phase("compile") as profile:
                     self.compile(profile)
                 with self.phase("write") as profile:
+                    own = self.table
                     self.write(profile)
+                    self.trace(own)
                 with self.phase("test") as profile:
                     self.test(profile)
                     self.read_charts()
@@ -579,6 +587,31 @@ class Attempt:
             line=int(found[1]) + above,
         )
 
+    def trace(self, own: Table | None) -> None:
+        """Tell where each column comes from, of a table that the query read as *own*."""
+        with self.platform.metadata.transaction() as tx:
+            known = lineage.load(tx, str(self.name))
+        traced = Traced(
+            self.spec,
+            sql=self.sql,
+            connection=self.connection,
+            inputs=self.inputs,
+            own=own,
+            written=None if self.spec.is_view else self.table,
+            staging=self.staging,
+            folders=self.folders,
+            passing=self.passing,
+        )
+        self.lineage = trace(traced, known=known)
+        self.lineage_is_news = self.lineage is not known
+
+    @property
+    def passing(self) -> list[str]:
+        """The texts in the query that are others in every run."""
+        if not self.sql:
+            return []
+        return [self.started_at.isoformat(), *filter(None, [self.watermark])]
+
     def test(self, profile: Profile) -> None:
         """Run every quality test on what the branch holds now."""
         if not self.spec.tests and not self.config.charts:
@@ -691,6 +724,7 @@ class Attempt:
             inputs=self.inputs,
             sample=rows,
             charts=self.charts,
+            lineage=self.lineage,
         )
 
     def look(self) -> Sequence[Mapping[str, Any]]:
@@ -717,6 +751,9 @@ class Attempt:
             "wishes": wishes_for,
             "archive": facts.archived_zones(self.platform, self.spec),
             **facts.describe_data(self.spec, table, inputs=self.inputs),
+            "lineage": facts.describe_lineage(
+                self.lineage, is_news=self.lineage_is_news
+            ),
         }
 
     # The end.

@@ -14,6 +14,7 @@ from pyiceberg.types import NestedField
 
 from rat_assets.commands.display import duration, size
 from rat_assets.entries import Entries, as_sql, as_table, fit
+from rat_assets.lineage_entries import describe_lineage
 from rat_assets.phases import Outcome, Step
 from rat_assets.reports.pictures import show_charts
 from rat_resources.columns import Column, find_column
@@ -130,6 +131,11 @@ def describe_query(_step: Step, outcome: Outcome) -> Entries:
     return {"compiled_sql": as_sql(outcome.sql)} if outcome.sql else {}
 
 
+def describe_sources(_step: Step, outcome: Outcome) -> Entries:
+    """Where the columns take their values from."""
+    return describe_lineage(outcome.lineage)
+
+
 def describe_phases(_step: Step, outcome: Outcome) -> Entries:
     """What each phase cost, and all of them together."""
     profiles = outcome.journal.profiles
@@ -181,6 +187,7 @@ GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
     describe_columns,
     describe_sample,
     describe_inputs,
+    describe_sources,
     describe_query,
     describe_phases,
     describe_run,

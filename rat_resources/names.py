@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
+from typing import NamedTuple
 
 LAYERS = ("bronze", "silver", "gold")
 PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -59,6 +60,16 @@ class TableName:
 
     def __str__(self) -> str:
         return ".".join(self.key)
+
+
+class ColumnName(NamedTuple):
+    """A column of a dataset: of a table, a view, or a landing zone (`namespace.landing.zone`)."""
+
+    dataset: str
+    column: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset}.{self.column}"
 
 
 def dagster_name(text: str) -> str:

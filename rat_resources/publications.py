@@ -15,7 +15,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from rat_resources import archive, landing, leases, runs, wishes
+from rat_resources import archive, landing, leases, lineage, runs, wishes
 from rat_resources.errors import LeaseLostError
 from rat_resources.lake.refs import MAIN, Refs
 from rat_resources.leases import Hold
@@ -89,6 +89,9 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
     )
     if facts["table"]:
         describe_table(tx, facts["table"], columns=facts["columns"])
+    # An intent may have been written before there was any lineage.
+    if facts.get("lineage"):
+        lineage.state(tx, facts["lineage"], pipeline_id=publication.pipeline_id)
     landing.commit(tx, publication.run_id)
     for each in facts["archive"]:
         plan_archive(tx, publication, each)

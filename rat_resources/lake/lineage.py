@@ -22,13 +22,13 @@ from rat_resources.lake.scopes import (
     Column,
     Columns,
     Scope,
-    Source,
     Sources,
     find,
     merge,
     named,
     told_apart,
 )
+from rat_resources.names import ColumnName
 
 Describe = Callable[[str], Sequence[str] | None]
 
@@ -44,7 +44,7 @@ class Inputs:
 
 def trace(
     sql: str, *, inputs: Inputs, output: Sequence[str]
-) -> dict[str, tuple[Source, ...]]:
+) -> dict[str, tuple[ColumnName, ...]]:
     """The sources of each column of *output* for which they can be told; no source: ().
 
     *output* are the columns as DuckDB returns them. A query that we read otherwise is left out.
@@ -238,7 +238,8 @@ class Reader:
         for dataset, columns in self.inputs.tables.items():
             if dataset.casefold() == name:
                 return tuple(
-                    Column(each, frozenset([Source(dataset, each)])) for each in columns
+                    Column(each, frozenset([ColumnName(dataset, each)]))
+                    for each in columns
                 )
         return self.files(exp.Literal.string(table.name), reading=table)
 
@@ -279,7 +280,7 @@ class Reader:
         if len(zones) > 1:
             return tuple(Column(name, None) for name in names)
         return tuple(
-            Column(name, frozenset(Source(zone, name) for zone in zones))
+            Column(name, frozenset(ColumnName(zone, name) for zone in zones))
             for name in names
         )
 

@@ -8,19 +8,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from sqlglot import exp
 
+from rat_resources.names import ColumnName
 
-class Source(NamedTuple):
-    """A column of a table, a view or a landing zone."""
-
-    dataset: str
-    column: str
-
-
-Sources = frozenset[Source]
+Sources = frozenset[ColumnName]
 NOTHING: Sources = frozenset()
 
 

@@ -1,0 +1,155 @@
+"""Lineage as Postgres keeps it: the sources of the columns of every published table and view.
+
+They are replaced by the publication that changes them, in its transaction, and stay while the
+table stands on main, whether or not a pipeline still writes it. Finding sources in a query is
+`rat_resources.lake.lineage`.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from rat_resources.metadata.lineage import ColumnLineage, TracedTable
+from rat_resources.names import ColumnName
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The columns of a dataset, and the sources of those whose sources are known."""
+
+    dataset: str
+    columns: tuple[str, ...]
+    sources: Mapping[str, tuple[ColumnName, ...]]
+    query_hash: str
+    probes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """The columns of which the sources are not known."""
+        return tuple(name for name in self.columns if name not in self.sources)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The lineage as the facts of a publication state it."""
+        return {
+            "dataset": self.dataset,
+            "columns": list(self.columns),
+            "untold": list(self.untold),
+            "query_hash": self.query_hash,
+            "probes": {call: list(names) for call, names in self.probes.items()},
+            "edges": [
+                [name, *source]
+                for name, sources in self.sources.items()
+                for source in sources
+            ],
+        }
+
+
+def state(tx: Session, facts: Mapping[str, Any], *, pipeline_id: uuid.UUID) -> None:
+    """Replace what is known of a dataset by what its publication says."""
+    dataset = facts["dataset"]
+    tx.execute(delete(TracedTable).where(TracedTable.dataset == dataset))
+    tx.execute(
+        insert(TracedTable).values(
+            **{
+                key: facts[key] for key in ("columns", "untold", "query_hash", "probes")
+            },
+            dataset=dataset,
+            pipeline_id=pipeline_id,
+            updated_at=func.clock_timestamp(),
+        )
+    )
+    edges = [
+        {
+            "output_dataset": dataset,
+            "output_column": name,
+            "input_dataset": source,
+            "input_column": column,
+            "pipeline_id": pipeline_id,
+        }
+        for name, source, column in facts["edges"]
+    ]
+    if edges:
+        tx.execute(insert(ColumnLineage), edges)
+
+
+def load(tx: Session, dataset: str) -> Lineage | None:
+    """What is known of a dataset; None when it was never traced."""
+    traced = tx.get(TracedTable, dataset)
+    if traced is None:
+        return None
+    untold = set(traced.untold)
+    found: dict[str, list[ColumnName]] = {
+        name: [] for name in traced.columns if name not in untold
+    }
+    edges = ColumnLineage.output_dataset == dataset
+    for each in tx.scalars(select(ColumnLineage).where(edges)):
+        found[each.output_column].append(
+            ColumnName(each.input_dataset, each.input_column)
+        )
+    return Lineage(
+        dataset,
+        tuple(traced.columns),
+        {name: tuple(sorted(sources)) for name, sources in found.items()},
+        traced.query_hash,
+        traced.probes,
+    )
+
+
+# Following the arrows.
+
+
+def upstream(
+    tx: Session, start: Iterable[ColumnName]
+) -> dict[ColumnName, list[ColumnName]]:
+    """Where *start* takes its values from, and those in turn: the sources of each column."""
+    return follow(tx, start, by=OUTPUT, to=INPUT)
+
+
+def downstream(
+    tx: Session, start: Iterable[ColumnName]
+) -> dict[ColumnName, list[ColumnName]]:
+    """What takes values from *start*, and from that in turn: the followers of each column."""
+    return follow(tx, start, by=INPUT, to=OUTPUT)
+
+
+INPUT = (ColumnLineage.input_dataset, ColumnLineage.input_column)
+OUTPUT = (ColumnLineage.output_dataset, ColumnLineage.output_column)
+
+
+def follow(
+    tx: Session,
+    start: Iterable[ColumnName],
+    *,
+    by: tuple[Any, Any],
+    to: tuple[Any, Any],
+) -> dict[ColumnName, list[ColumnName]]:
+    """Everything that the arrows lead to from *start*, a question a hop."""
+    arrows: dict[ColumnName, list[ColumnName]] = {}
+    edge = set(start)
+    while edge:
+        arrows |= {each: [] for each in edge}
+        found = select(*by, *to).where(tuple_(*by).in_(sorted(edge))).order_by(*to)
+        for here, here_column, there, there_column in tx.execute(found):
+            arrows[ColumnName(here, here_column)].append(
+                ColumnName(there, there_column)
+            )
+        edge = {to for each in edge for to in arrows[each]} - arrows.keys()
+    return arrows
+
+
+def datasets(tx: Session) -> dict[str, tuple[str, ...]]:
+    """Every dataset that is known, with its columns; of a landing zone those that are read."""
+    known = {
+        traced.dataset: tuple(traced.columns)
+        for traced in tx.scalars(select(TracedTable))
+    }
+    for dataset, column in tx.execute(select(*INPUT).distinct().order_by(*INPUT)):
+        if column not in known.get(dataset, ()):
+            known[dataset] = (*known.get(dataset, ()), column)
+    return known
