@@ -48,7 +48,7 @@ from rat_resources import (
     runs,
     wishes,
 )
-from rat_resources.columns import refuse_unknown
+from rat_resources.columns import personal_names, refuse_unknown
 from rat_resources.configuration import PipelineConfig
 from rat_resources.errors import (
     CancelledError,
@@ -623,7 +623,7 @@ class Attempt:
             views=dict(self.inputs.views),
         )
         self.register_own()
-        bench = Bench(self.connection, results=self.results)
+        bench = Bench(self.connection, results=self.results, masked=self.masked)
         for test in self.spec.tests:
             result = self.run_test(bench, test)
             self.journal.say(result.summary, level=result.level)
@@ -733,7 +733,12 @@ class Attempt:
             return []  # it would be computed for this alone
         if not self.spec.tests:
             self.register_own()
-        return sample_table(self.connection, self.name, self.table)
+        return sample_table(self.connection, self.name, self.table, masked=self.masked)
+
+    @property
+    def masked(self) -> frozenset[str]:
+        """The columns whose values are nobody's business but the table's readers'."""
+        return personal_names(self.config.columns)
 
     def facts(self) -> dict[str, Any]:
         """Everything that publishing this run will state, as JSON."""

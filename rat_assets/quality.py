@@ -4,7 +4,7 @@ A test is a query for offenders: none is a pass. What a test is made of is
 `rat_resources.templates`; what it said is kept in `rat_resources.metadata.quality`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event, Timer
@@ -18,6 +18,7 @@ from duckdb import DuckDBPyConnection
 from rat_assets.commands.display import duration
 from rat_assets.entries import as_sql, as_table, fit
 from rat_assets.journal import Level
+from rat_assets.samples import mask
 from rat_resources.errors import RatError
 from rat_resources.lake.rows import sample
 from rat_resources.metadata.quality import Severity, Verdict
@@ -145,6 +146,7 @@ class Bench:
     connection: DuckDBPyConnection
     time_limit: float = TIME_LIMIT
     results: list[TestResult] = field(default_factory=list)
+    masked: Collection[str] = ()  # columns whose values no sample shows
 
     def run(self, test: QualityTest, *, sql: str) -> TestResult:
         """Run one test; that it cannot run is a result too."""
@@ -162,7 +164,8 @@ class Bench:
         late.start()
         try:
             found = sample(self.connection, sql, limit=SAMPLE_ROWS)
-            offenders, rows = found.count, found.objects
+            offenders = found.count
+            rows = mask(found.objects, masked=self.masked)
         except duckdb.InterruptException:
             if not expired.is_set():
                 raise  # somebody else interrupts: the run is to stop

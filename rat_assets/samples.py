@@ -25,14 +25,14 @@ def sample_table(
 ) -> Sequence[Mapping[str, Any]]:
     """The first rows of *table*, which *connection* reads by its name; none if that fails.
 
-    What is masked is not even read.
+    What is *masked*, by its casefolded name, is not even read.
     """
     if table is None or table.current_snapshot() is None:
         return []
     names = table.schema().column_names
     columns, hidden = names[:COLUMNS], len(names) - COLUMNS
     selected = ", ".join(
-        f"'{MASK}' AS {quote(column)}" if column in masked else quote(column)
+        f"'{MASK}' AS {quote(column)}" if column.casefold() in masked else quote(column)
         for column in columns
     )
     query = f"SELECT {selected} FROM {quote(str(name))} LIMIT {ROWS}"
@@ -49,10 +49,13 @@ def sample_table(
 def mask(
     rows: Sequence[Mapping[str, Any]], *, masked: Collection[str]
 ) -> Sequence[Mapping[str, Any]]:
-    """*rows* without the values of what is masked."""
+    """*rows* without the values of what is *masked*, by its casefolded name."""
     if not masked:
         return rows
     return [
-        {name: MASK if name in masked else value for name, value in row.items()}
+        {
+            name: MASK if name.casefold() in masked else value
+            for name, value in row.items()
+        }
         for row in rows
     ]

@@ -5,7 +5,7 @@ read and run is `rat_resources.specs` and `rat_assets.quality`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +76,11 @@ def find_column(columns: Sequence[Column], name: str) -> Column | None:
     """What is said about the column *name*; DuckDB tells no upper from lower case."""
     wanted = name.casefold()
     return next((each for each in columns if each.name.casefold() == wanted), None)
+
+
+def personal_names(columns: Iterable[Column]) -> frozenset[str]:
+    """The names of the columns with personal data, casefolded: no sample shows what is in them."""
+    return frozenset(each.name.casefold() for each in columns if each.pii)
 
 
 def refuse_unknown(name: str, *, table: TableName, names: Sequence[str]) -> None:

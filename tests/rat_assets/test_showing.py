@@ -4,17 +4,16 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy import select
 
 from rat_assets.entries import size_of
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import asset_spec, build_asset
 from rat_assets.runner import RunReport
-from rat_assets.samples import mask, sample_table
 from rat_assets.showing import BYTES
 from rat_resources import releases
-from rat_resources.lake import register
 from rat_resources.metadata.landing import LandingZone
-from rat_resources.names import TableName
+from rat_resources.metadata.quality import QualityResult
 from rat_resources.releases import PublishedPipeline
 from tests.factories import ORDERS, Shop
 
@@ -243,16 +242,23 @@ def test_a_landing_zone_shows_the_columns_that_it_expects_in_their_order() -> No
     assert spec.metadata["add_a_file"] == "rat upload shop/orders FILE"
 
 
-def test_what_is_masked_is_not_shown(shop: Shop) -> None:
-    shop.publish()
+def test_personal_data_is_in_no_sample(shop: Shop) -> None:
+    folder = "shop/pipelines/bronze/orders"
+    columns = "columns:\n  customer: {pii: true}\n"
+    shop.publish(
+        ORDERS | {f"{folder}/config.yaml": ORDERS[f"{folder}/config.yaml"] + columns}
+    )
     shop.land("january.csv", JANUARY)
-    shop.run()
-    name = TableName.parse("shop.bronze.orders")
-    tables = shop.whole.lake.tables([name])
+    shop.run("shop.bronze.orders")
+    shop.land("broken.csv", BROKEN)
 
-    with shop.whole.lake.connect() as connection:
-        register(connection, tables)
-        found = sample_table(connection, name, tables[name], masked={"customer"})
+    (check,) = checks(shop, shop.run("shop.bronze.orders"))
 
-    assert [(row["id"], row["customer"]) for row in found] == [(1, "•••"), (2, "•••")]
-    assert mask([{"a": 1, "b": 2}], masked={"a"}) == [{"a": "•••", "b": 2}]
+    sample = rows(shown(shop, "shop.bronze.orders")["sample"])
+    assert [(row["id"], row["customer"]) for row in sample] == [(1, "•••"), (2, "•••")]
+    offenders = check.metadata["sample"]
+    assert isinstance(offenders, dg.TableMetadataValue)
+    assert [(row["id"], row["customer"]) for row in rows(offenders)] == [(5, "•••")]
+    with shop.whole.metadata.transaction() as tx:
+        kept = tx.scalars(select(QualityResult.sample)).all()
+    assert "eve" not in str(kept)
