@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from rat_assets.reports.points import (
     read_charts,
 )
 from rat_assets.samples import sample_table
-from rat_assets.scripts import ScriptContext, run_script
+from rat_assets.scripts import ScriptContext, result_line, run_script
 from rat_assets.tracing import Traced, trace
 from rat_resources import (
     archive,
@@ -52,12 +52,15 @@ from rat_resources.columns import personal_names, refuse_unknown
 from rat_resources.configuration import PipelineConfig
 from rat_resources.errors import (
     CancelledError,
+    ExhaustedError,
     LandingError,
     NotFoundError,
     QualityError,
     QueryError,
     RatError,
     RetryError,
+    SchemaChangeError,
+    StoreError,
     TemplateError,
 )
 from rat_resources.lake import register, strategies
@@ -559,30 +562,42 @@ class Attempt:
         """Let an error of the query name the author's own file and line."""
         try:
             yield
-        except QueryError as error:
-            if self.spec.type != "sql":
-                raise
-            path = self.source.path(self.spec.code_file)
-            line = self.find_line(error)
-            where = path if line is None else f"{path}:{line}"
-            first = error.message.splitlines()[0]
-            raise QueryError(f"{where}: {first}", fix=error.fix) from error
+        except (QueryError, SchemaChangeError, ExhaustedError) as error:
+            file = self.spec.code_file
+            if self.spec.type == "sql":
+                # It ran without the blank lines before it.
+                above = blank_lines(self.sql)
+                where = self.place(file, self.sql, error.__cause__, above=above)
+            else:
+                where = f"{self.source.path(file)}:{result_line(self.source.code)}"
+            raise type(error)(f"{where}: {error.message}", fix=error.fix) from error
 
-    def find_line(self, error: QueryError) -> int | None:
+    def place(
+        self, file: str, sql: str, error: BaseException | None, *, above: int = 0
+    ) -> str:
+        """The author's file and line that *error* is about; the phase where nobody knows the line."""
+        line = self.find_line(file, sql, error, above=above)
+        path = self.source.path(file)
+        return f"{path}:{line}" if line else f"{path} ({self.journal.current})"
+
+    def find_line(
+        self, file: str, sql: str, error: BaseException | None, *, above: int
+    ) -> int | None:
         """The author's line that *error* is about, if DuckDB knows."""
-        if not isinstance(error.__cause__, duckdb.Error):
+        if not isinstance(error, duckdb.Error):
             return None
-        # It ran without the blank lines before it.
-        said, above = error.message, blank_lines(self.sql)
+        said = str(error)
         try:
             # Of a relation DuckDB doesn't say the line; binding it once more does.
-            self.connection.execute(f"EXPLAIN {self.sql}")
+            self.connection.execute(f"EXPLAIN {sql}")
+        except duckdb.InterruptException:
+            raise
         except duckdb.Error as again:
             said, above = str(again), 0
         found = DUCKDB_LINE.search(said)
         return found and author_line(
-            self.source.code,
-            path=self.source.path(self.spec.code_file),
+            self.source.files[file],
+            path=self.source.path(file),
             context=self.render_context,
             line=int(found[1]) + above,
         )
@@ -652,7 +667,7 @@ class Attempt:
             sql = self.render(self.source.template(test), path=test.path)
         except (NotFoundError, TemplateError) as error:
             return bench.refuse(test, message=str(error))
-        return bench.run(test, sql=sql)
+        return bench.run(test, sql=sql, locate=partial(self.place, test.path, sql))
 
     def let_read(self, test: QualityTest) -> None:
         """Let a test read what it refers to."""
@@ -814,8 +829,7 @@ class Attempt:
         """Drop the branch and the staged files, keep the log, give back the lease."""
         self.drop_branch()
         shutil.rmtree(self.staging, ignore_errors=True)
-        path = f"_logs/{self.name.namespace}/{self.run_id}.jsonl"
-        self.platform.store.write(path, self.journal.as_text())
+        path = self.keep_log()
         with self.platform.metadata.transaction() as tx:
             runs.note(
                 tx,
@@ -826,6 +840,19 @@ class Attempt:
             )
             if hasattr(self, "hold"):
                 leases.release(tx, self.hold)
+
+    def keep_log(self) -> str | None:
+        """Keep the whole log in the store; its key, or None where the store takes no more."""
+        path = f"_logs/{self.name.namespace}/{self.run_id}.jsonl"
+        try:
+            self.platform.store.write(path, self.journal.as_text())
+        except StoreError as error:
+            # What the run has to give back matters more than its log.
+            self.journal.say(
+                f"only its newest lines are kept: {error}", level="warning"
+            )
+            return None
+        return path
 
     def move_archived(self) -> None:
         """Move what this publication let go; what a crash leaves here, the landing sensor moves."""

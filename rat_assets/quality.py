@@ -4,7 +4,7 @@ A test is a query for offenders: none is a pass. What a test is made of is
 `rat_resources.templates`; what it said is kept in `rat_resources.metadata.quality`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from threading import Event, Timer
@@ -19,12 +19,15 @@ from rat_assets.commands.display import duration
 from rat_assets.entries import as_sql, as_table, fit
 from rat_assets.journal import Level
 from rat_assets.samples import mask
-from rat_resources.errors import RatError
+from rat_resources.lake.complaints import complaint
 from rat_resources.lake.rows import sample
 from rat_resources.metadata.quality import Severity, Verdict
 from rat_resources.names import TableName, dagster_name
 from rat_resources.results import PastResult
 from rat_resources.specs import QualityTest
+
+Locate = Callable[[duckdb.Error], str]
+"""Finds the author's file and line that an error is about."""
 
 SAMPLE_ROWS = 20
 TIME_LIMIT = 60.0
@@ -148,8 +151,10 @@ class Bench:
     results: list[TestResult] = field(default_factory=list)
     masked: Collection[str] = ()  # columns whose values no sample shows
 
-    def run(self, test: QualityTest, *, sql: str) -> TestResult:
-        """Run one test; that it cannot run is a result too."""
+    def run(
+        self, test: QualityTest, *, sql: str, locate: Locate | None = None
+    ) -> TestResult:
+        """Run one test; that it cannot run is a result too, and *locate* says where."""
         ran_at, started = datetime.now(UTC), perf_counter()
         offenders: int | None = None
         rows: Sequence[Mapping[str, Any]] = ()
@@ -169,9 +174,10 @@ class Bench:
         except duckdb.InterruptException:
             if not expired.is_set():
                 raise  # somebody else interrupts: the run is to stop
-            message = f"took more than {self.time_limit:g} s"
-        except (duckdb.Error, RatError) as error:
-            message = str(error)
+            message = f"took more than {self.time_limit:g} s; let it read less"
+        except duckdb.Error as error:
+            where = locate(error) if locate else test.path
+            message = f"{where}: {complaint(error)}"
         finally:
             late.cancel()
         return self.keep(

@@ -8,7 +8,7 @@ import ast
 import io
 import linecache
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +20,8 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from rat_resources.configuration import PipelineConfig
-from rat_resources.errors import QueryError
+from rat_resources.errors import QueryError, RatError
+from rat_resources.lake.complaints import complaint, first_line, is_disk_full
 from rat_resources.mentions import Call, read_ref
 from rat_resources.names import TableName
 from rat_resources.templates import identifier
@@ -60,10 +61,10 @@ def run_script(
     code: str, *, path: str, connection: DuckDBPyConnection, context: ScriptContext
 ) -> str:
     """Run *code* and give the query that selects its result; QueryError names its own line."""
-    names = inject(connection, context)
+    printed = Printed(context.log)
+    names = inject(connection, context, say=printed.say)
     # Tracebacks show the author's lines, though the file is in no folder.
     linecache.cache[path] = (len(code), None, code.splitlines(keepends=True), path)
-    printed = Printed(context.log)
     try:
         with redirect_stdout(printed):
             exec(compile(code, path, "exec"), names)  # noqa: S102 - the pipeline is this code
@@ -72,13 +73,18 @@ def run_script(
     except (duckdb.InterruptException, QueryError):
         raise
     except (Exception, SystemExit) as error:
-        raise QueryError(describe(error, path=path, code=code)) from error
+        raise explain(error, path=path, code=code) from error
     finally:
         printed.flush()
         linecache.cache.pop(path, None)
 
 
-def inject(connection: DuckDBPyConnection, context: ScriptContext) -> dict[str, Any]:
+def inject(
+    connection: DuckDBPyConnection,
+    context: ScriptContext,
+    *,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     """The names that a script finds."""
 
     def ref(name: str) -> str:
@@ -98,7 +104,7 @@ def inject(connection: DuckDBPyConnection, context: ScriptContext) -> dict[str, 
         "run_started_at": context.run_started_at.isoformat(),
         "is_incremental": context.is_incremental,
         "config": context.config,
-        "log": ScriptLog(context.log),
+        "log": ScriptLog(say),
         "watermark_value": context.watermark_value,
         "run_id": str(context.run_id),
         "result": None,
@@ -119,27 +125,36 @@ class ScriptLog:
 
 
 class Printed(io.TextIOBase):
-    """What a script prints, line by line into the run's log."""
+    """What a script prints and logs, line by line into the run's log, and only so much of it."""
 
     MOST_LINES = 1_000
+    LONGEST_LINE = 2_000
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.log = log
         self.rest = ""
         self.lines = 0
 
     def write(self, text: str) -> int:
         """Take *text*; a line is said when it is complete."""
-        *lines, self.rest = (self.rest + text).split("\n")
+        *lines, rest = text.split("\n")
         for line in lines:
-            self.lines += 1
-            if self.lines <= self.MOST_LINES:
-                self.say(line)
-            elif self.lines == self.MOST_LINES + 1:
-                self.say(
-                    f"(printed more than {self.MOST_LINES} lines; the rest is left out)"
-                )
+            self.say(self.rest + line)
+            self.rest = ""
+        # Nobody will be shown more than this of it.
+        self.rest += rest[: self.LONGEST_LINE + 1 - len(self.rest)]
         return len(text)
+
+    def say(self, line: str) -> None:
+        """Say one line, unless there were too many."""
+        self.lines += 1
+        if self.lines <= self.MOST_LINES:
+            is_long = len(line) > self.LONGEST_LINE
+            self.log(f"{line[: self.LONGEST_LINE]} …" if is_long else line)
+        elif self.lines == self.MOST_LINES + 1:
+            self.log(
+                f"(printed more than {self.MOST_LINES} lines; the rest is left out)"
+            )
 
     def flush(self) -> None:
         """Say what stands on an unfinished line."""
@@ -148,13 +163,22 @@ class Printed(io.TextIOBase):
             self.rest = ""
 
 
-def describe(error: BaseException, *, path: str, code: str) -> str:
-    """An exception with the author's own line."""
+def explain(error: BaseException, *, path: str, code: str) -> RatError:
+    """An exception as an error that names the author's own line."""
+    where = f"{path}:{error_line(error, path=path, code=code)}"
+    if isinstance(error, duckdb.Error | MemoryError) or is_disk_full(error):
+        said = complaint(error)
+        return type(said)(f"{where}: {said.message}", fix=said.fix)
+    what = f"{where}: {type(error).__name__}: {first_line(error)}"
+    return QueryError(what.rstrip(": "), fix="correct the script")
+
+
+def error_line(error: BaseException, *, path: str, code: str) -> int:
+    """The author's own line that an exception came from."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == path]
     # A lazy result fails when it is read, below none of the author's lines.
-    line = own[-1].lineno if own else result_line(code)
-    return f"{path}:{line}: {type(error).__name__}: {error}"
+    return (own[-1].lineno if own else None) or result_line(code)
 
 
 def result_line(code: str) -> int:
@@ -192,8 +216,21 @@ def select_result(result: object, *, where: str, connection: DuckDBPyConnection)
             message,
             fix="assign an Arrow table or reader, a relation, or a pandas or polars frame",
         )
-    connection.register(RESULT, as_table(result))
+    table = as_table(result)
+    refuse_columns(table.column_names, where=where)
+    connection.register(RESULT, table)
     return f"SELECT * FROM {RESULT}"
+
+
+def refuse_columns(names: Sequence[str], *, where: str) -> None:
+    """QueryError when there are none, or two of one name: Arrow allows it, no table does."""
+    if not names:
+        message = f"{where}: result has no columns"
+        raise QueryError(message, fix="give it at least one")
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        message = f"{where}: result has the column {twice[0]!r} {len(twice)} times"
+        raise QueryError(message, fix="rename one of them")
 
 
 def as_table(result: Any) -> pa.Table:  # noqa: ANN401 - whatever exports Arrow

@@ -13,7 +13,8 @@
     ├── OperatorError           whoever runs this RAT
     │   ├── SettingsError       … a setting is missing or makes no sense
     │   ├── MetadataError       … Postgres cannot be started, reached or used
-    │   └── StoreError          … the store or the warehouse cannot be read or written
+    │   ├── StoreError          … the store or the warehouse cannot be read or written
+    │   └── ExhaustedError      … memory or disk ran out
     └── RetryError              nobody: the same thing again may succeed
         ├── ConflictError       … somebody else published first
         │   ├── ReferenceConflictError   … a branch is not where it was expected
@@ -114,6 +115,10 @@ class MetadataError(OperatorError):
 
 class StoreError(OperatorError):
     """The store cannot be used."""
+
+
+class ExhaustedError(OperatorError):
+    """Memory or disk ran out."""
 
 
 class ConflictError(RetryError):

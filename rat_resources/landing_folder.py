@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from rat_resources.errors import LandingError, NotFoundError, StoreError
+from rat_resources.lake.complaints import complaint, is_disk_full
 
 ASIDE = frozenset({"_samples", "_processed", "_rejected", "_temporary"})
 UNFINISHED = (
@@ -254,6 +255,8 @@ def stage(source: Path, target: Path, *, version: str) -> str:
         return "it was taken away"
     except OSError as error:
         target.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise complaint(error) from error
         return f"it cannot be read: {error.strerror}"
     if copied == version:
         return ""

@@ -19,6 +19,7 @@ from sqlglot.errors import TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from rat_resources.errors import NotFoundError, QueryError
+from rat_resources.lake.complaints import complaint, first_line
 from rat_resources.lake.sql import literal, quote
 from rat_resources.names import TableName, nearest
 
@@ -265,29 +266,18 @@ def translated() -> Iterator[None]:
     except duckdb.CatalogException as error:
         if "does not exist" in str(error) and is_about_tables(str(error)):
             raise NotFoundError(first_line(error)) from error
-        raise QueryError(first_line(error), fix=advice(error)) from error
+        raise complaint(error) from error
     except duckdb.BinderException as error:
         if first_line(error).startswith('Binder Error: Catalog "'):
             raise NotFoundError(first_line(error)) from error
-        raise QueryError(first_line(error), fix=advice(error)) from error
+        raise complaint(error) from error
     except duckdb.Error as error:
-        raise QueryError(first_line(error), fix=advice(error)) from error
+        raise complaint(error) from error
 
 
 def is_about_tables(said: str) -> bool:
     """Whether DuckDB misses a table, not a function or a type."""
     return said.startswith(("Catalog Error: Table with", "Catalog Error: Schema with"))
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first."""
-    return str(error).strip().partition("\n")[0]
-
-
-def advice(error: Exception) -> str:
-    """What DuckDB suggests."""
-    suggested = re.search(r"(?:Did you mean|Candidate bindings:) .*", str(error))
-    return suggested.group().strip() if suggested else "see `rat query --help`"
 
 
 def distinct(name: str, taken: Collection[str]) -> str:

@@ -13,6 +13,7 @@ import duckdb
 from duckdb import DuckDBPyConnection, StatementType
 
 from rat_resources.errors import QueryError, SchemaChangeError
+from rat_resources.lake.complaints import complaint
 from rat_resources.lake.sql import quote
 from rat_resources.lake.types import Column, iceberg_type
 
@@ -39,7 +40,7 @@ def run_query(connection: DuckDBPyConnection, query: str) -> Iterator[Batch]:
     except duckdb.InterruptException:
         raise
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise complaint(error) from error
     try:
         yield Batch(table, columns, count_rows(connection, table))
     finally:
@@ -55,7 +56,7 @@ def _one_select(connection: DuckDBPyConnection, query: str) -> str:
     try:
         statements = connection.extract_statements(query)
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise complaint(error) from error
     if len(statements) != 1 or statements[0].type != StatementType.SELECT:
         raise QueryError(
             "a pipeline is exactly one SELECT",
@@ -68,7 +69,7 @@ def _columns(connection: DuckDBPyConnection, select: str) -> tuple[Column, ...]:
     try:
         relation = connection.sql(select)
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise complaint(error) from error
     _check_names(relation.columns)
     return tuple(
         Column(name, iceberg_type(kind, column=name))

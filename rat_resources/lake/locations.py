@@ -19,3 +19,11 @@ def make_folder(location: str) -> str:
     if "://" not in path:
         Path(path).mkdir(parents=True, exist_ok=True)
     return path
+
+
+def remove_files(location: str, *, start: str) -> None:
+    """Remove the files at *location* and below it whose names begin so, where they are local."""
+    path = duckdb_path(location)
+    if "://" not in path:
+        for file in Path(path).rglob(f"{start}*"):
+            file.unlink(missing_ok=True)

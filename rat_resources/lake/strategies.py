@@ -29,6 +29,7 @@ from pyiceberg.types import TimestamptzType
 
 from rat_resources.errors import QueryError, SchemaChangeError, StoreError
 from rat_resources.lake.batch import Batch, count_rows, run_query
+from rat_resources.lake.complaints import complaint, first_line, is_disk_full
 from rat_resources.lake.evolution import (
     Evolution,
     OnSchemaChange,
@@ -160,16 +161,18 @@ def _translated_errors() -> Iterator[None]:
         raise
     except duckdb.ConversionException as error:
         raise QueryError(
-            f"a value does not fit its column's type: {error}",
+            f"a value does not fit its column's type: {first_line(error)}",
             fix="cast or filter it in the query",
         ) from error
-    except duckdb.IOException as error:
+    except (duckdb.IOException, OSError) as error:
+        if is_disk_full(error):
+            raise complaint(error) from error
         raise StoreError(
-            f"the warehouse cannot be read or written: {error}",
+            f"the warehouse cannot be read or written: {first_line(error)}",
             fix="look at the place that it names",
         ) from error
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise complaint(error) from error
 
 
 def _check_columns(config: WriteConfig, batch: Batch) -> None:

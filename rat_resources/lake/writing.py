@@ -36,7 +36,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from rat_resources.lake.evolution import SchemaChange
-from rat_resources.lake.locations import make_folder
+from rat_resources.lake.locations import make_folder, remove_files
 from rat_resources.lake.partitioning import partition_columns, partition_record
 from rat_resources.lake.sql import literal, quote, same_keys
 from rat_resources.lake.types import sql_type
@@ -121,11 +121,16 @@ def _copy(
     target = make_folder(folder)
     name = f"{uuid4().hex}-{{uuid}}"
     split = options or f", FILE_SIZE_BYTES {FILE_SIZE}"
-    written = connection.execute(
-        f"COPY ({rows}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, "
-        f"FIELD_IDS {_field_ids(metadata.schema().fields)}, APPEND, "
-        f"FILENAME_PATTERN {literal(name)}, RETURN_STATS{split})"
-    ).fetchall()
+    try:
+        written = connection.execute(
+            f"COPY ({rows}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, "
+            f"FIELD_IDS {_field_ids(metadata.schema().fields)}, APPEND, "
+            f"FILENAME_PATTERN {literal(name)}, RETURN_STATS{split})"
+        ).fetchall()
+    except BaseException:
+        # On a full disk the half of a file would be what fills it.
+        remove_files(folder, start=name.partition("{")[0])
+        raise
     return [
         (folder + row[0].removeprefix(target), row[-1]) for row in written if row[1]
     ]

@@ -125,13 +125,13 @@ def test_a_result_that_is_none_names_its_line(
             ":2: ZeroDivisionError",
         ),
         ("import json\nresult = json.loads('{')", ":2: JSONDecodeError"),
-        ("\nresult = duckdb_conn.sql('SELECT missing')", ":2: BinderException"),
+        ("\nresult = duckdb_conn.sql('SELECT missing')", ":2: Binder Error"),
         ("import sys\nresult = sys.exit('enough')", ":2: SystemExit: enough"),
         ("\n\nresult = ref('a.b.c.d')", ":3: "),
         ("result = landing_zone('nowhere')", ":1: "),
         (
             "\nresult = duckdb_conn.sql(\"SELECT CAST(x AS INT) FROM (VALUES ('x')) t(x)\")",
-            ":2: ConversionException",
+            ":2: Conversion Error",
         ),
         (
             '\nresult = duckdb_conn.sql("SELECT CASE WHEN range > 9000 '

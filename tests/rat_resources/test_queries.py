@@ -9,9 +9,10 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from rat_resources.errors import NotFoundError, QueryError
+from rat_resources.lake.complaints import first_line
 from rat_resources.lake.sql import literal, quote
 from rat_resources.names import TableName
-from rat_resources.queries import answering, first_line
+from rat_resources.queries import answering
 
 KNOWN = [
     TableName.parse(name)
