@@ -5,6 +5,7 @@ run was launched with is the one that its worker builds, whatever was published 
 """
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -15,9 +16,10 @@ from dagster._core.definitions.definitions_load_context import (
 from sqlalchemy import select
 
 from rat_assets import actions
+from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
-from rat_assets.pipelines import broken_asset, build_asset
-from rat_resources import releases
+from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
+from rat_resources import hand_written, releases
 from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform
@@ -32,8 +34,15 @@ from rat_sensors.wiring import build_sensors
 @dg.definitions
 def defs() -> dg.Definitions:
     """The current release, or the one that this process was launched for."""
+    return definitions()
+
+
+def definitions(assets: Sequence[LakeAsset] = ()) -> dg.Definitions:
+    """The release and the hand-written *assets*, to be merged with a project's other definitions."""
+    if collect(assets):
+        return dg.Definitions()
     whole = platform()
-    return build_definitions(whole, release=pinned_release(whole))
+    return build_definitions(whole, release=pinned_release(whole), written=assets)
 
 
 def pinned_release(whole: Platform) -> int:
@@ -54,20 +63,31 @@ def is_reconstruction(context: DefinitionsLoadContext) -> bool:
 
 
 def build_definitions(
-    whole: Platform, *, release: int, only: Collection[TableName] | None = None
+    whole: Platform,
+    *,
+    release: int,
+    only: Collection[TableName] | None = None,
+    written: Sequence[LakeAsset] = (),
 ) -> dg.Definitions:
-    """A release as Dagster's definitions; with *only*, just these pipelines."""
+    """A release and what is *written* by hand as Dagster's definitions; with *only*, just these."""
     with whole.metadata.transaction() as tx:
         pipelines = releases.load(tx, release=release, only=only)
         zones = list(tx.scalars(select(LandingZone).where(LandingZone.active)))
-    assets, broken = build_assets(pipelines, release=release)
+    chosen = [each for each in written if only is None or each.table in only]
+    hand_written.refuse_misfits(
+        [each.parsed for each in chosen], published=hand_written.specs_of(pipelines)
+    )
+    # Of what is written by hand the code is right, whatever a release holds.
+    published = [each for each in pipelines if not each.spec.hand_written]
+    assets, broken = build_assets(published, release=release)
+    assets += [build_lake_asset(each, release=release) for each in chosen]
     runnable = [key for asset in assets for key in asset.keys]
     job = pipelines_job(runnable)
     jobs: list[Any] = [*actions.jobs(), *([job] if runnable else [])]
     return dg.Definitions(
         assets=[*assets, *broken, *zone_specs(zones)],
         jobs=jobs,
-        sensors=build_sensors(job, reconcile=reconcile_tick)
+        sensors=build_sensors(job, reconcile=partial(tick, written=written))
         if runnable and only is None
         else [],
         resources=dict(resources()),
@@ -75,9 +95,13 @@ def build_definitions(
     )
 
 
-def reconcile_tick(context: dg.SensorEvaluationContext) -> str:
-    """Finish or undo what a crash left open; what was done."""
-    return "; ".join(reconcile(context.resources.platform, context.instance))
+def tick(context: dg.SensorEvaluationContext, *, written: Sequence[LakeAsset]) -> str:
+    """Finish or undo what a crash left open, retire what the code has no more; what was done."""
+    whole: Platform = context.resources.platform
+    done = list(reconcile(whole, context.instance))
+    known = [each.table for each in written]
+    done += hand_written.retire_missing(whole.metadata, known=known)
+    return "; ".join(done)
 
 
 def build_assets(

@@ -25,6 +25,7 @@ from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
 from rat_assets import facts
+from rat_assets.hand_written import Body, PinnedLake, run_body
 from rat_assets.heartbeat import Heartbeat, Watch, is_interrupt, uninterrupted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
@@ -94,6 +95,7 @@ class Step:
     release: int
     dagster_run_id: str
     trigger: str = "manual"
+    body: Body | None = None  # the function of a hand-written asset
     full_refresh: bool = False
     only_changed: bool = (
         False  # nothing to do where the inputs are those of the last time
@@ -536,26 +538,41 @@ class Attempt:
         """Look at what the query returned, before anything is written."""
 
     def run_script(self) -> str:
-        """Run the Python pipeline; the query selects what it left."""
-        context = self.render_context
+        """Run the Python pipeline, or the function in its place; the query selects its rows."""
         with self.heart.interrupting_python():
+            if self.step.body is not None:
+                return run_body(self.step.body, lake=self.pinned_lake)
             return run_script(
                 self.source.code,
                 path=self.source.path(self.spec.code_file),
                 connection=self.connection,
-                context=ScriptContext(
-                    table=self.name,
-                    config=self.config,
-                    run_id=self.run_id,
-                    run_started_at=self.started_at,
-                    is_incremental=context.is_strategy("incremental"),
-                    watermark_value=context.watermark_value,
-                    landing_zones={
-                        name: str(path) for name, path in self.folders.items()
-                    },
-                    log=self.journal.say,
-                ),
+                context=self.script_context,
             )
+
+    @property
+    def script_context(self) -> ScriptContext:
+        """What Python may know about the run."""
+        context = self.render_context
+        return ScriptContext(
+            table=self.name,
+            config=self.config,
+            run_id=self.run_id,
+            run_started_at=self.started_at,
+            is_incremental=context.is_strategy("incremental"),
+            watermark_value=context.watermark_value,
+            landing_zones={name: str(path) for name, path in self.folders.items()},
+            log=self.journal.say,
+        )
+
+    @property
+    def pinned_lake(self) -> PinnedLake:
+        """The lake as a hand-written asset sees it."""
+        return PinnedLake(
+            **vars(self.script_context),
+            connection=self.connection,
+            reads=self.spec.refs,
+            exists=self.table is not None,
+        )
 
     @contextmanager
     def author_lines(self) -> Iterator[None]:

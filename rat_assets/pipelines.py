@@ -3,25 +3,54 @@
 What happens when one runs is `rat_assets.steps` and `rat_assets.phases`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
+from rat_assets.actions import user
 from rat_assets.entries import as_code
+from rat_assets.hand_written import LakeAsset
 from rat_assets.landing import owners_of, zone_key
 from rat_assets.quality import check_specs
 from rat_assets.steps import StepEvent, asset_key, run_step
 from rat_assets.words import say_strategy, say_when
+from rat_resources import hand_written
 from rat_resources.errors import Problem
 from rat_resources.names import TableName, dagster_name, op_name
+from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
 from rat_resources.specs import PipelineSpec, QualityTest
 
 
 def build_asset(pipeline: PublishedPipeline, *, release: int) -> dg.AssetsDefinition:
     """The asset that a published pipeline is."""
-    spec = pipeline.spec
+
+    def run(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
+        return run_step(context, pipeline, release=release)
+
+    return make_asset(pipeline.spec, run=run)
+
+
+def build_lake_asset(asset: LakeAsset, *, release: int) -> dg.AssetsDefinition:
+    """The asset that a function is; its version is written when it runs."""
+
+    def run(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
+        whole: Platform = context.resources.platform
+        pipeline = hand_written.register(
+            whole.metadata, whole.store, asset.parsed, run_by=user()
+        )
+        return run_step(context, pipeline, release=release, body=asset.body)
+
+    return make_asset(asset.parsed.spec, run=run)
+
+
+def make_asset(
+    spec: PipelineSpec,
+    *,
+    run: Callable[[dg.AssetExecutionContext], Iterator[StepEvent]],
+) -> dg.AssetsDefinition:
+    """An asset of one step, and the checks that are its tests."""
     key = asset_key(spec.table)
 
     @dg.multi_asset(
@@ -31,7 +60,7 @@ def build_asset(pipeline: PublishedPipeline, *, release: int) -> dg.AssetsDefini
         required_resource_keys={"platform"},
     )
     def step(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
-        yield from run_step(context, pipeline, release=release)
+        yield from run(context)
 
     return step
 
@@ -64,6 +93,8 @@ def describe_spec(spec: PipelineSpec) -> dict[str, Any]:
         "writes": say_strategy(spec.config),
         "runs": say_when(spec),
     }
+    if spec.hand_written:
+        shown["written_by_hand"] = spec.hand_written
     if spec.tests:
         shown["quality_tests"] = dg.MetadataValue.md(
             "\n".join(f"- {link_test(test, table=spec.table)}" for test in spec.tests)

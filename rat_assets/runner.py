@@ -4,7 +4,7 @@
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,8 @@ from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session
 
 from rat_assets.definitions import build_definitions
+from rat_assets.hand_written import LakeAsset
+from rat_assets.location import find_assets
 from rat_assets.selection import select
 from rat_assets.steps import asset_key
 from rat_resources import releases
@@ -96,8 +98,11 @@ def run(
     """Run what is asked for, in dependency order, and wait for the end."""
     instance = instance or dg.DagsterInstance.get()
     reconcile(whole, instance)
-    chosen, release = choose(whole, ask)
-    definitions = build_definitions(whole, release=release, only=chosen)
+    written = find_assets(whole.settings.project)
+    chosen, release = choose(whole, ask, written=written)
+    definitions = build_definitions(
+        whole, release=release, only=chosen, written=written
+    )
     dagster_run_id = execute(
         definitions,
         chosen,
@@ -110,14 +115,17 @@ def run(
         )
 
 
-def choose(whole: Platform, ask: RunAsk) -> tuple[list[TableName], int]:
+def choose(
+    whole: Platform, ask: RunAsk, *, written: Sequence[LakeAsset] = ()
+) -> tuple[list[TableName], int]:
     """The pipelines that are asked for, and the release that they are of."""
     with whole.metadata.transaction() as tx:
         release = releases.current(tx) or 0
         reads = {
             each.spec.table: each.spec.refs
             for each in releases.load(tx, release=release)
-        }
+            if not each.spec.hand_written
+        } | {each.table: each.parsed.spec.refs for each in written}
     return select(
         reads,
         ask.selection,

@@ -9,11 +9,13 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from time import monotonic, sleep
 
 import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from rat_assets.hand_written import Body
 from rat_assets.journal import Journal
 from rat_assets.phases import Attempt, Outcome, Step
 from rat_assets.showing import describe
@@ -48,10 +50,14 @@ def asset_key(table: TableName) -> dg.AssetKey:
 
 
 def run_step(
-    context: dg.AssetExecutionContext, pipeline: PublishedPipeline, *, release: int
+    context: dg.AssetExecutionContext,
+    pipeline: PublishedPipeline,
+    *,
+    release: int,
+    body: Body | None = None,
 ) -> Iterator[StepEvent]:
-    """Run a pipeline and tell Dagster what became of it."""
-    step = make_step(context, pipeline, release=release)
+    """Run a pipeline, or a function in its place, and tell Dagster what became of it."""
+    step = replace(make_step(context, pipeline, release=release), body=body)
     key = asset_key(pipeline.spec.table)
     with cancelling(context):
         attempt, outcome = run_attempts(

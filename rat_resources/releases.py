@@ -6,7 +6,7 @@ read the objects of the release that they were launched with, never the folders.
 """
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -210,6 +210,7 @@ def validate(
         *tree.problems,
         *judgement.said,
         *judgement.problems,
+        *written_by_hand(parsed, before=before),
     ]
     together = specs | {each.spec.table: each.spec for each in parsed}
     if not judgement.problems:  # what does not fit together cannot be built either
@@ -222,6 +223,18 @@ def validate(
         *judgement.warnings,
         *(unread_zone(zone) for zone in tree.zones if zone_key(zone) not in named),
     )
+
+
+def written_by_hand(
+    parsed: Iterable[Parsed], *, before: Mapping[TableName, PublishedPipeline]
+) -> Iterator[Problem]:
+    """Pipelines whose table a hand-written asset writes."""
+    for each in parsed:
+        table, at = each.spec.table, each.code_place
+        if table in before and (place := before[table].spec.hand_written):
+            what = f"{table} is written by hand already, in {place}"
+            fix = "rename one of the two; `rat reconcile` forgets what the code has no more"
+            yield Problem(at.path, at.line, what, fix)
 
 
 def zone_key(zone: ZoneDescription) -> tuple[str, str]:

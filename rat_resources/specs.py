@@ -156,6 +156,7 @@ class PipelineSpec:
     uses_watermark: bool = False
     tests: tuple[QualityTest, ...] = ()
     excerpt: str = ""  # its code, as much as Dagster shows of it
+    hand_written: str = ""  # file:function, where no folder but a function makes it
 
     @property
     def description(self) -> str:
@@ -197,6 +198,7 @@ class PipelineSpec:
             "uses_watermark": self.uses_watermark,
             "tests": [test.to_json() for test in self.tests],
             "excerpt": self.excerpt,
+            "hand_written": self.hand_written,
         }
 
     @classmethod
@@ -234,8 +236,13 @@ class Parsed:
         return Place(self.source.path(self.source.code_file), 1)
 
 
-def parse_pipeline(source: PipelineSource) -> Parsed:
-    """Read everything that *source* says; nothing stops at the first problem."""
+def parse_pipeline(
+    source: PipelineSource, *, mentions: Mentions | None = None, hand_written: str = ""
+) -> Parsed:
+    """Read everything that *source* says; nothing stops at the first problem.
+
+    What a *hand_written* asset mentions its decorator says, not its code.
+    """
     path = source.path(source.code_file)
     header = read_header(source.code, path=path, language=source.type, known=KEYS)
     configuration = read_configuration(
@@ -245,8 +252,9 @@ def parse_pipeline(source: PipelineSource) -> Parsed:
         config_text=source.files.get(CONFIG),
         namespace=source.table.namespace,
     )
-    mentions = read_code(source, config=configuration.config)
     config = configuration.config
+    if mentions is None:
+        mentions = read_code(source, config=config)
     tests = [
         *(read_test(source, name) for name in source.test_files),
         *read_column_tests(source, config.columns),
@@ -265,7 +273,7 @@ def parse_pipeline(source: PipelineSource) -> Parsed:
     )
     return Parsed(
         source,
-        spec,
+        replace(spec, hand_written=hand_written),
         problems=tuple(dict.fromkeys(problems)),
         warnings=()
         if problems

@@ -29,6 +29,7 @@ import click
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._grpc.client import DagsterGrpcClient
 
+from rat_assets import location
 from rat_assets.commands.links import graph_path
 from rat_assets.commands.opening import open_platform
 from rat_resources import code_server
@@ -138,7 +139,8 @@ def serve_until_stopped(
         "code server",
         [
             *("dagster", "code-server", "start", "--socket", str(code_socket)),
-            *("-m", "rat_assets.definitions", "--location-name", "rat"),
+            *location.find_location(settings.project).get_cli_args(),
+            *("--location-name", location.NAME),
         ],
         grace=CODE_GRACE,
     )

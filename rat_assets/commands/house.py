@@ -65,11 +65,15 @@ def stop() -> None:
 def reconcile(*, as_json: bool) -> None:
     """Finish or undo what a crash left open, and say what that was."""
     from rat_assets.commands.opening import open_platform
-    from rat_resources import reconciliation
+    from rat_assets.location import find_assets
+    from rat_resources import hand_written, reconciliation
     from rat_resources.instance import open_instance
 
+    whole = open_platform()
     with open_instance() as instance:
-        done = reconciliation.reconcile(open_platform(), instance)
+        done = list(reconciliation.reconcile(whole, instance))
+    known = [each.table for each in find_assets(whole.settings.project)]
+    done += hand_written.retire_missing(whole.metadata, known=known)
     if as_json:
         print_json(done)
         return
