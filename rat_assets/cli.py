@@ -427,6 +427,32 @@ def tables(*, as_json: bool) -> None:
 
 
 @rat.command()
+@click.argument("name", required=False)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A PNG.")
+@click.option("--ref", default="main", help="A branch, a tag or a commit.")
+def report(name: str | None, out: Path | None, ref: str) -> None:
+    """List the reports, or draw one.
+
+    NAME is a table whose config.yaml has charts, or a report of the platform. With --out its
+    first picture is written there, the next to FILE-2.png and so on; without, their numbers are
+    printed.
+
+    \b
+    Examples: rat report nyc.gold.route_performance --out routes.png
+              rat report rows_per_table
+    """
+    from rat_assets.commands import reporting
+
+    if name is not None:
+        reporting.draw(name, out=out, ref=ref)
+    elif out is None:
+        reporting.list_reports()
+    else:
+        message = "name the report that is to be written"
+        raise click.UsageError(message)
+
+
+@rat.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Rows."

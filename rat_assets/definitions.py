@@ -19,6 +19,7 @@ from rat_assets import actions
 from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
+from rat_assets.reports.platform import report_assets
 from rat_resources import hand_written, releases
 from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
@@ -27,7 +28,8 @@ from rat_resources.reconciliation import reconcile
 from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import RELEASE_TAG
 from rat_resources.wiring import resources
-from rat_sensors.jobs import pipelines_job
+from rat_sensors.jobs import pipelines_job, reports_job
+from rat_sensors.reports import reports_schedule
 from rat_sensors.wiring import build_sensors
 
 
@@ -83,15 +85,34 @@ def build_definitions(
     assets += [build_lake_asset(each, release=release) for each in chosen]
     runnable = [key for asset in assets for key in asset.keys]
     job = pipelines_job(runnable)
-    jobs: list[Any] = [*actions.jobs(), *([job] if runnable else [])]
+    # What a command runs is some pipelines and nothing else.
+    reports = report_assets() if only is None else []
+    drawing = reports_job([each.key for each in reports])
+    jobs: list[Any] = [
+        *actions.jobs(),
+        *([job] if runnable else []),
+        *([drawing] if reports else []),
+    ]
     return dg.Definitions(
-        assets=[*assets, *broken, *zone_specs(zones)],
+        assets=[*assets, *broken, *zone_specs(zones), *reports],
         jobs=jobs,
+        schedules=[reports_schedule(drawing)] if reports else [],
         sensors=build_sensors(job, reconcile=partial(tick, written=written))
         if runnable and only is None
         else [],
         resources=dict(resources()),
         executor=dg.in_process_executor,
+    )
+
+
+def report_definitions() -> dg.Definitions:
+    """The platform's reports alone."""
+    reports = report_assets()
+    jobs: list[Any] = [reports_job([each.key for each in reports])]
+    return dg.Definitions(
+        assets=reports,
+        jobs=jobs,
+        resources=dict(resources()),
     )
 
 

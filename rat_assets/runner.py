@@ -14,7 +14,7 @@ from dagster._core.execution.api import execute_run
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session
 
-from rat_assets.definitions import build_definitions
+from rat_assets.definitions import build_definitions, report_definitions
 from rat_assets.hand_written import LakeAsset
 from rat_assets.location import find_assets
 from rat_assets.selection import select
@@ -34,7 +34,7 @@ from rat_resources.runs import (
     WORKER_TAG,
 )
 from rat_resources.workers import this_worker
-from rat_sensors.jobs import PIPELINES
+from rat_sensors.jobs import PIPELINES, REPORTS
 
 Status = Literal["published", "unchanged", "failed", "cancelled", "skipped"]
 
@@ -143,8 +143,30 @@ def execute(
     tags: Mapping[str, str],
 ) -> str:
     """Execute the pipelines of *tables* as one Dagster run in this process; its id."""
-    job = definitions.resolve_job_def(PIPELINES)
-    selection = frozenset(asset_key(table) for table in tables)
+    return execute_job(
+        definitions.resolve_job_def(PIPELINES),
+        instance=instance,
+        tags=tags,
+        selection=frozenset(asset_key(table) for table in tables),
+    )
+
+
+def draw_reports(instance: dg.DagsterInstance) -> bool:
+    """Draw the platform's reports anew, in this process; whether all could be drawn."""
+    job = report_definitions().resolve_job_def(REPORTS)
+    run_id = execute_job(job, instance=instance, tags={WORKER_TAG: this_worker()})
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.is_success
+
+
+def execute_job(
+    job: dg.JobDefinition,
+    *,
+    instance: dg.DagsterInstance,
+    tags: Mapping[str, str],
+    selection: frozenset[dg.AssetKey] | None = None,
+) -> str:
+    """Execute a job as one Dagster run in this process; its id."""
     dagster_run = instance.create_run_for_job(
         job_def=job,
         tags=dict(tags),

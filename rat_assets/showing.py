@@ -16,7 +16,7 @@ from rat_assets.commands.display import duration, size
 from rat_assets.entries import Entries, as_sql, as_table, fit
 from rat_assets.lineage_entries import describe_lineage
 from rat_assets.phases import Outcome, Step
-from rat_assets.reports.pictures import show_charts
+from rat_assets.reports.pictures import show_charts, show_numbers
 from rat_resources.columns import Column, find_column
 from rat_resources.lake.types import type_words
 
@@ -59,6 +59,11 @@ def describe_charts(step: Step, outcome: Outcome) -> Entries:
     return show_charts(
         outcome.charts, source=str(step.spec.table), log=outcome.journal.log
     )
+
+
+def describe_numbers(_step: Step, outcome: Outcome) -> Entries:
+    """What the pictures show, as numbers."""
+    return show_numbers(outcome.charts)
 
 
 def describe_columns(step: Step, outcome: Outcome) -> Entries:
@@ -186,6 +191,7 @@ GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
     describe_rows,
     describe_columns,
     describe_sample,
+    describe_numbers,
     describe_inputs,
     describe_sources,
     describe_query,

@@ -6,6 +6,7 @@ import dagster as dg
 from dagster._core.definitions.target import ExecutableDefinition
 
 PIPELINES = "pipelines"
+REPORTS = "reports"
 
 
 def pipelines_job(keys: Sequence[dg.AssetKey]) -> ExecutableDefinition:
@@ -14,5 +15,15 @@ def pipelines_job(keys: Sequence[dg.AssetKey]) -> ExecutableDefinition:
         PIPELINES,
         selection=dg.AssetSelection.assets(*keys),
         description="Run pipelines: branch, compile, write, test and publish each.",
+        executor_def=dg.in_process_executor,
+    )
+
+
+def reports_job(keys: Sequence[dg.AssetKey]) -> ExecutableDefinition:
+    """The job that draws the platform's reports."""
+    return dg.define_asset_job(
+        REPORTS,
+        selection=dg.AssetSelection.assets(*keys),
+        description="Draw the platform's reports: what Postgres knows, as pictures.",
         executor_def=dg.in_process_executor,
     )

@@ -13,13 +13,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import TextIO
 
-from rat_assets import actions, demo
+from rat_assets import actions, demo, runner
 from rat_assets.commands import running
 from rat_assets.commands.display import count, duration, plural, table_lines
 from rat_assets.commands.opening import open_platform
 from rat_assets.demo import BATCHES, LandingFile
 from rat_assets.runner import RunAsk, RunReport, TableReport
 from rat_resources import code_server
+from rat_resources.instance import open_instance
 from rat_resources.lake.refs import MAIN
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
@@ -32,6 +33,7 @@ NEXT = """\
 What to do next:
   rat query "FROM nyc.gold.route_performance ORDER BY flights DESC LIMIT 5"
   rat runs                    what happened; `rat runs RUN` shows one in full
+  rat report nyc.gold.route_performance --out routes.png
   rat tables                  where the tables are, for Spark, Trino or DuckDB
   rat dev                     the UI; then drop a file into
                               {landing}
@@ -124,6 +126,15 @@ class Play:
             actions.reject(self.whole, zone, file=broken.name)
             self.say(f"rat reject {zone} {broken.name}: the zone is clean again")
 
+    def draw_reports(self) -> None:
+        """Draw the platform's reports, which a clock does under `rat dev`."""
+        with self.scene("draw the reports"), open_instance() as instance:
+            self.expect(
+                claim=runner.draw_reports(instance),
+                otherwise="a report could not be drawn; see its run in the UI",
+            )
+            self.say("`rat report` lists them")
+
     def end(self) -> None:
         """Show what stands on main, and what to do next."""
         self.expect(
@@ -188,6 +199,7 @@ def play() -> int:
         for months in BATCHES:
             performance.run_batch(months)
         performance.stop_broken_file()
+        performance.draw_reports()
         performance.end()
         took = duration(round((perf_counter() - started) * 1000))
         performance.say(f"{took} in all; state is in {whole.settings.home}")

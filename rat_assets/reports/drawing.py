@@ -69,10 +69,12 @@ STYLE: dict[Any, Any] = {
 TITLE_LENGTH, FOOTER_LENGTH = 80, 135
 WIDTH, HEIGHT = 9.0, 5.0  # inches
 SHARP = 200  # dots an inch of a file
-# Dots an inch and colours of a picture inside metadata: the first that fits is taken.
-TRIES = ((144, 128), (144, 32), (120, 64), (120, 32), (96, 32), (72, 32), (48, 16))
+# Dots an inch and colours of a picture inside metadata: the first that fits is taken. Dagster
+# shows it in a dialog four fifths as wide as the window, at its own size, and cuts what is wider.
+TRIES = ((108, 128), (108, 32), (84, 32), (60, 32), (48, 16))
 NAME_LENGTH = 34
-FEW_POINTS = 40
+NAME_HEIGHT = 0.165  # inches
+FEW_POINTS, MANY_POINTS = 40, 200
 FEW_CELLS = 30
 WIDEST = 62  # whole numbers, of which none is left out
 MOST_LABELS = 30
@@ -170,9 +172,9 @@ def size_of(points: Points, panels: Sequence[str]) -> tuple[float, float]:
     count = len(panels)
     if count > 1:
         rows = math.ceil(count / columns_of(count))
-        return WIDTH, max(HEIGHT * 0.8, 2.6 * rows + 0.8)
+        return WIDTH, 0.8 + 1.75 * rows
     if points.chart.kind == "heatmap":
-        return WIDTH, min(9.0, max(3.4, 1.9 + 0.29 * len({p.y for p in points.points})))
+        return WIDTH, min(9.0, max(3.4, 1.9 + 0.26 * len({p.y for p in points.points})))
     if is_sideways(points):
         bars = len({point.x for point in points.points})
         return WIDTH, min(9.0, max(3.2, 1.5 + 0.29 * bars))
@@ -181,14 +183,17 @@ def size_of(points: Points, panels: Sequence[str]) -> tuple[float, float]:
 
 def columns_of(panels: int) -> int:
     """How many panels stand side by side."""
-    return panels if panels <= 3 else math.ceil(panels / 2)  # noqa: PLR2004 - one row
+    return 1 if panels <= 4 else 2  # noqa: PLR2004 - more would not fit below each other
 
 
 def draw_panels(figure: Figure, points: Points, *, panels: Sequence[str]) -> None:
     """Every panel, all by one legend and one palette."""
     columns = columns_of(len(panels))
     rows = math.ceil(len(panels) / columns)
-    grid = figure.subplots(rows, columns, squeeze=False)
+    is_shared = points.chart.kind != "bar"
+    grid = figure.subplots(
+        rows, columns, squeeze=False, sharex="col" if is_shared else False
+    )
     axes: list[Axes] = list(grid.flat)
     for unused in axes[len(panels) :]:
         unused.set_visible(False)
@@ -222,25 +227,62 @@ def draw_lines(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
             [places(point.x) for point in mine],
             [as_number(point.y) for point in mine],
             color=PALETTE[number % len(PALETTE)],
-            linewidth=1.8 if len(names) < 4 else 1.5,  # noqa: PLR2004 - many lines are thinner
+            linewidth=1.7 if len(mine) <= MANY_POINTS else 1.1,
             marker="o" if len(mine) <= FEW_POINTS else "",
             markersize=3.5,
             drawstyle=style,
             label=shortened(name, NAME_LENGTH),
         )
+    axes.margins(x=0.015)
     lay_out_x(axes, points, inside)
     lay_out_y(axes, points)
     if len(names) > 1 or names[0]:
-        name_lines(axes, points, names=names)
+        name_lines(axes, inside, names=names)
 
 
-def name_lines(axes: Axes, points: Points, *, names: Sequence[str]) -> None:
-    """Name each line where it ends, or below each other where they end too close."""
-    panels = len({point.panel for point in points.points})
+def name_lines(axes: Axes, inside: Sequence[Point], *, names: Sequence[str]) -> None:
+    """Name each line beside its end, in its colour; names that would touch move apart."""
+    last = {point.series: point for point in inside if point.y is not None}
+    ends = {
+        name: axes.transData.transform((axes.get_xlim()[1], as_number(last[name].y)))[1]
+        for name in names
+        if name in last
+    }
+    low, high = (axes.transAxes.transform((0, each))[1] for each in (0, 1))
+    height = (high - low) / axes.figure.get_dpi()
+    shares = [(end - low) / (high - low) for end in ends.values()]
+    for name, share in zip(
+        ends, spread(shares, gap=NAME_HEIGHT / max(height, 0.1)), strict=True
+    ):
+        axes.annotate(
+            shortened(name, NAME_LENGTH),
+            (1.01, share),
+            xycoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=PALETTE[names.index(name) % len(PALETTE)],
+        )
+
+
+def spread(heights: Sequence[float], *, gap: float) -> list[float]:
+    """Heights moved apart until each two are at least *gap* from each other, none too low."""
+    order = sorted(range(len(heights)), key=lambda n: heights[n], reverse=True)
+    moved = list(heights)
+    for above, below in pairwise(order):
+        moved[below] = min(moved[below], moved[above] - gap)
+    too_low = max(0.0, -min(moved, default=0.0))
+    for below, above in pairwise(reversed(order)):
+        moved[below] = max(moved[below], 0.0) if too_low else moved[below]
+        moved[above] = max(moved[above], moved[below] + gap)
+    return moved
+
+
+def add_legend(axes: Axes, names: Sequence[str]) -> None:
+    """Name the colours above a picture."""
     axes.legend(
-        loc="lower left" if panels == 1 else "upper left",
-        bbox_to_anchor=(0, 1) if panels == 1 else (0, -0.14),
-        ncols=min(len(names), 4) if panels == 1 else 2,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=min(len(names), 4),
         borderaxespad=0.3,
         handlelength=1.2,
         columnspacing=1.2,
@@ -293,7 +335,7 @@ def lay_out_bars(axes: Axes, points: Points, xs: Sequence[Any]) -> None:
         axes.set_yticks(np.arange(len(xs)), labels)
         axes.invert_yaxis()
         axes.set_xlabel(measure_of(points))
-        axes.set_xscale(*scale_of(points))
+        axes.set_xscale(scale_of(points))
         lay_out_numbers(axes.xaxis, scale=points.chart.scale)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
@@ -333,7 +375,7 @@ def draw_scatter(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
     lay_out_x(axes, points, inside)
     lay_out_y(axes, points)
     if len(names) > 1 or names[0]:
-        name_lines(axes, points, names=names)
+        add_legend(axes, names)
 
 
 def draw_heatmap(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
@@ -508,7 +550,12 @@ def lay_out_x(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
 
 def lay_out_y(axes: Axes, points: Points) -> None:
     """What is measured, from zero where that hides nothing."""
-    axes.set_yscale(*scale_of(points))
+    axes.set_yscale(scale_of(points))
+    if scale_of(points) == "log":
+        low, high = axes.dataLim.intervaly
+        axes.set_ylim(
+            10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
+        )
     lay_out_numbers(axes.yaxis, scale=points.chart.scale)
     axes.set_ylabel(measure_of(points))
     low, high = axes.get_ylim()
@@ -519,9 +566,12 @@ def lay_out_y(axes: Axes, points: Points) -> None:
         axes.axhline(0, color=FAINT, linewidth=0.8, zorder=1)
 
 
-def scale_of(points: Points) -> tuple[str]:
-    """The scale of what is measured; a logarithm begins at one, so that zero has a place."""
-    return ("symlog" if points.chart.scale == "log" else "linear",)
+def scale_of(points: Points) -> Literal["linear", "log", "symlog"]:
+    """The scale of what is measured; one in powers of ten begins at one where there is a zero."""
+    if points.chart.scale == "linear":
+        return "linear"
+    known = (point.y for point in points.points if isinstance(point.y, float))
+    return "log" if all(y > 0 for y in known) else "symlog"
 
 
 def lay_out_numbers(axis: Any, *, scale: str) -> None:  # noqa: ANN401 - either axis

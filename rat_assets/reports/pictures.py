@@ -17,18 +17,21 @@ from rat_resources.lake.rows import as_json
 
 PICTURE_BYTES = 50_000
 NUMBER_ROWS = 20
-OPEN = "(open it: Show Markdown)"
 
 
 def show_charts(
     charts: Sequence[Points], *, source: str, log: logging.Logger
 ) -> dict[str, dg.MetadataValue[Any]]:
-    """Each chart as an entry of metadata, and its numbers as another; never an error."""
+    """Each chart as an entry of metadata, or why there is none; never an error."""
     shown: dict[str, dg.MetadataValue[Any]] = {}
     for points in charts:
         title = points.chart.title
+        if points.problem:
+            shown[f"chart: {title}"] = dg.MetadataValue.text(points.problem)
+            continue
         try:
-            shown |= show_chart(points, source=source)
+            picture = dg.MetadataValue.md(as_markdown(points, source))
+            shown[f"chart: {title} (click to open)"] = picture
         except Exception as error:  # noqa: BLE001 - what stands on main is not undone for a picture
             what = f"could not be drawn: {type(error).__name__}: {error}"
             log.warning(f"chart {title!r} {what}")
@@ -36,21 +39,16 @@ def show_charts(
     return shown
 
 
-def show_chart(points: Points, *, source: str) -> dict[str, dg.MetadataValue[Any]]:
-    """A chart and its first numbers, or why there is none."""
-    title = points.chart.title
-    if points.problem:
-        return {f"chart: {title}": dg.MetadataValue.text(points.problem)}
-    shown: dict[str, dg.MetadataValue[Any]] = {
-        f"chart: {title} {OPEN}": dg.MetadataValue.md(as_markdown(points, source))
+def show_numbers(charts: Sequence[Points]) -> dict[str, dg.MetadataValue[Any]]:
+    """The first numbers of each chart."""
+    tables = {each.chart.title: numbers(each, limit=NUMBER_ROWS) for each in charts}
+    return {
+        f"numbers: {title}": as_table(
+            [{name: as_json(value) for name, value in row.items()} for row in rows]
+        )
+        for title, rows in tables.items()
+        if rows
     }
-    rows = [
-        {name: as_json(value) for name, value in row.items()}
-        for row in numbers(points, limit=NUMBER_ROWS)
-    ]
-    if rows:
-        shown[f"numbers: {title}"] = as_table(rows)
-    return shown
 
 
 def as_markdown(points: Points, source: str) -> str:

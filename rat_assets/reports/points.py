@@ -17,12 +17,16 @@ from duckdb import DuckDBPyConnection
 from rat_resources.charts import Chart
 from rat_resources.errors import QueryError
 from rat_resources.lake.sql import literal, quote
-from rat_resources.names import nearest
+from rat_resources.names import LAYERS, nearest
 
 INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 NUMBERS = (*INTEGERS, *(f"U{name}" for name in INTEGERS), "FLOAT", "DOUBLE")
 NONE = "(none)"  # how a picture spells a name that is NULL
 MOST_PANELS = 6
+# Layers stand in the order in which rows flow through them, all else by its name.
+PANEL_ORDER = (
+    f"list_position([{', '.join(map(literal, LAYERS))}], panel) NULLS LAST, panel"
+)
 MOST_SERIES = {"line": 8, "step": 8, "bar": 4, "scatter": 8}
 # What fits beside each other; of names the bars that an author meets at a glance.
 MOST_PLACES = {"line": 2000, "step": 2000, "bar": 100, "heatmap": 60}
@@ -257,7 +261,7 @@ def read_cells(
         ranked AS (
             SELECT *,
                 dense_rank() OVER (ORDER BY {x_order(chart, x_axis)}) AS x_place,
-                dense_rank() OVER (ORDER BY panel) AS panel_place,
+                dense_rank() OVER (ORDER BY {PANEL_ORDER}) AS panel_place,
                 dense_rank() OVER (
                     PARTITION BY panel ORDER BY series_total DESC NULLS LAST, series
                 ) AS series_place,
@@ -397,6 +401,11 @@ def numbers(points: Points, *, limit: int) -> list[dict[str, Any]]:
     if chart.kind == "map" and chart.label:
         roles = {role: roles[role] for role in ("label", "value") if role in roles}
     return [
-        {name: getattr(point, role) for role, name in roles.items()}
+        {name: whole(getattr(point, role)) for role, name in roles.items()}
         for point in points.points[:limit]
     ]
+
+
+def whole(value: object) -> object:
+    """A value; a whole number without the point that drawing needs."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
