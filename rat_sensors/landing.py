@@ -1,10 +1,12 @@
 """The landing sensor: notices files, records them, and wishes for what waits for them.
 
+Dagster's loop comes round every five seconds. A tick with nothing to report watches the folders
+until then, so that a file is noticed within half a second.
 What a look is, is `rat_resources.landing`; what becomes of a wish is `rat_sensors.wishes`.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +22,9 @@ from rat_sensors.wishes import ask_for_due, run_request
 
 # Well below the minute that Dagster gives a tick.
 BUDGET = timedelta(seconds=20)
+# A little less than a round of Dagster's loop, which else leaves out the next one.
+WATCH = timedelta(seconds=4.4)
+GLANCE = 0.3  # seconds
 
 
 def rotate(zones: Sequence[Zone], *, after: str | None) -> list[Zone]:
@@ -27,21 +32,31 @@ def rotate(zones: Sequence[Zone], *, after: str | None) -> list[Zone]:
     return sorted(zones, key=lambda zone: (str(zone) <= (after or ""), str(zone)))
 
 
-def build_landing_sensor(job: ExecutableDefinition) -> dg.SensorDefinition:
-    """The sensor that notices files, and asks at once for the runs of *job* that they call for."""
+def build_landing_sensor(
+    job: ExecutableDefinition, *, watch: timedelta = WATCH
+) -> dg.SensorDefinition:
+    """The sensor that notices files, and asks at once for the runs of *job* that they call for.
+
+    A tick that finds nothing goes on watching for so long.
+    """
 
     @dg.sensor(
         name="landing_zones",
         job=job,
         description="Notices files that land, and asks for the pipelines that wait for them.",
-        minimum_interval_seconds=5,
+        # Five would be a hair more than a round, and every other one left out.
+        minimum_interval_seconds=1,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"metadata", "store"},
     )
     def landing_zones(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         """Look at every zone, as many as a tick may."""
         metadata, root = context.resources.metadata, context.resources.store.root
+        until = time.monotonic() + watch.total_seconds()
+        marks = folder_marks(metadata, root=root)
         looks = look_around(metadata, root=root, after=context.cursor)
+        if looks.found_nothing and await_change(marks, until=until):
+            looks = look_around(metadata, root=root, after=looks.cursor)
         # Not left to the wishes sensor, whose next tick may be five seconds away.
         asks = ask_for_due(metadata, context.instance)[0] if looks.fired else []
         for one in looks.fired:
@@ -65,6 +80,11 @@ class Looks:
     events: list[dg.AssetObservation] = field(default_factory=list)
     fired: list[triggers.Fired] = field(default_factory=list)
 
+    @property
+    def found_nothing(self) -> bool:
+        """Whether there is nothing to report."""
+        return not self.events and not self.fired
+
 
 def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
     """Look at every zone, as many as a tick may; the next tick begins after the last one."""
@@ -84,3 +104,35 @@ def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
                 looks.events.append(observe(tx, zone, looked=looked))
         looks.cursor, looks.zones = str(zone), looks.zones + 1
     return looks
+
+
+def folder_marks(metadata: Metadata, *, root: Path) -> dict[Path, int]:
+    """The folders of all zones, and what changes when a file is put there or taken away."""
+    with metadata.transaction() as tx:
+        folders = [root / zone.path for zone in landing.active_zones(tx)]
+    return {folder: mark(folder) for folder in folders}
+
+
+def mark(folder: Path) -> int:
+    """When the last entry of *folder* came or went; 0 while it does not exist."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def await_change(
+    marks: Mapping[Path, int],
+    *,
+    until: float,
+    wait: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Wait until something comes or goes in one of the folders; False when the time is over.
+
+    A file that is rewritten in place, or lies deeper, is left to the next look.
+    """
+    while marks and time.monotonic() < until:
+        if any(mark(folder) != before for folder, before in marks.items()):
+            return True
+        wait(GLANCE)
+    return False
