@@ -28,8 +28,14 @@ DESCRIPTION_LENGTH = 200
 def describe(step: Step, outcome: Outcome) -> dict[str, Any]:
     """What a materialization shows; what a stranger asks first comes first."""
     groups = (describe_group(step, outcome) for describe_group in GROUPS)
-    # Pictures come first; each has a bound of its own.
-    return {**describe_charts(step, outcome), **fit(groups, limit=BYTES)}
+    charts = describe_charts(step, outcome)
+    pictures = {
+        name: value
+        for name, value in charts.items()
+        if isinstance(value, dg.MarkdownMetadataValue)
+    }
+    # Pictures come first, a line each, and their long tables last; they have bounds of their own.
+    return {**pictures, **fit(groups, limit=BYTES), **charts}
 
 
 def describe_rows(_step: Step, outcome: Outcome) -> Entries:
