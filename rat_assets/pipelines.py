@@ -76,7 +76,7 @@ def asset_spec(spec: PipelineSpec) -> dg.AssetSpec:
         ],
         # A step that publishes nothing must yield nothing.
         skippable=True,
-        description=spec.description or None,
+        description=describe_table(spec),
         group_name=group_of(table),
         owners=owners_of(spec.owner),
         tags={"rat/namespace": table.namespace, "rat/layer": table.layer},
@@ -86,13 +86,15 @@ def asset_spec(spec: PipelineSpec) -> dg.AssetSpec:
     )
 
 
+def describe_table(spec: PipelineSpec) -> str:
+    """What a table is, what writes it and when, as Markdown: the first that Dagster shows of it."""
+    facts = f"- **writes:** {say_strategy(spec.config)}\n- **runs:** {say_when(spec)}"
+    return f"{spec.description}\n\n{facts}" if spec.description else facts
+
+
 def describe_spec(spec: PipelineSpec) -> dict[str, Any]:
-    """What is known of a table before it was ever written."""
-    shown: dict[str, Any] = {
-        "dagster/table_name": str(spec.table),
-        "writes": say_strategy(spec.config),
-        "runs": say_when(spec),
-    }
+    """Where a table is, its tests and its code, before it was ever written."""
+    shown: dict[str, Any] = {"dagster/table_name": str(spec.table)}
     if spec.hand_written:
         shown["written_by_hand"] = spec.hand_written
     if spec.tests:

@@ -182,15 +182,17 @@ def test_an_asset_says_what_it_is_before_it_ever_ran(shop: Shop) -> None:
 
     spec = asset_spec(pipelines(shop)["shop.bronze.orders"].spec)
 
-    assert spec.description == "Orders as they arrive"
+    assert spec.description == (
+        "Orders as they arrive\n\n"
+        "- **writes:** each run adds rows\n"
+        "- **runs:** when a file lands in shop/orders"
+    )
     assert spec.group_name == "shop/bronze"
     assert list(spec.owners) == ["team:shop"]
     assert spec.kinds == {"bronze", "iceberg", "duckdb", "sql"}
     assert [dep.asset_key.path for dep in spec.deps] == [["shop", "landing", "orders"]]
     metadata = spec.metadata
     assert metadata["dagster/table_name"] == "shop.bronze.orders"
-    assert metadata["writes"] == "each run adds rows"
-    assert metadata["runs"] == "when a file lands in shop/orders"
     assert metadata["quality_tests"].value == (
         "- [amount_is_positive](/assets/shop/bronze/orders?view=checks"
         "&checkDetail=amount_is_positive) (error): Nobody orders for nothing"
