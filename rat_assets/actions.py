@@ -13,10 +13,11 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import func, select
 
-from rat_resources import archive, code_server, landing, releases
+from rat_resources import archive, code_server, landing, plans, releases
 from rat_resources.errors import NotFoundError, RatError
 from rat_resources.metadata import audit
 from rat_resources.metadata.pipelines import Release as ReleaseRow
+from rat_resources.plans import Plan
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile as reconcile_all
 from rat_resources.releases import Release
@@ -61,6 +62,20 @@ def publish(whole: Platform, folder: Path | None, *, message: str = "") -> Relea
         check=try_build,
         table_exists=lambda table: str(table) in tables,
         pinned=recent_releases(whole),
+    )
+
+
+def plan(whole: Platform, folder: Path | None) -> Plan:
+    """What `publish` would change; it is refused for the same problems."""
+    from rat_assets.pipelines import try_build  # noqa: PLC0415 - the command line need not load it
+
+    tables = {str(name) for name in whole.lake.published()}
+    return plans.plan(
+        whole.metadata,
+        whole.store,
+        folder,
+        check=try_build,
+        table_exists=lambda table: str(table) in tables,
     )
 
 

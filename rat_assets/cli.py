@@ -161,8 +161,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @rat.command()
 @click.argument("path", required=False, type=EXISTING_FOLDER)
 @click.option("-m", "--message", default="", help="Why, for the history of releases.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would change, and change nothing."
+)
 @as_json
-def publish(path: Path | None, message: str, *, as_json: bool) -> None:
+def publish(path: Path | None, message: str, *, dry_run: bool, as_json: bool) -> None:
     """Make pipelines current: all of them, or none.
 
     PATH holds {namespace}/pipelines/{layer}/{name}/… and is copied into the store; pipelines that
@@ -171,6 +174,11 @@ def publish(path: Path | None, message: str, *, as_json: bool) -> None:
     \b
     Example: rat publish examples/nyc_flights -m "count cancelled flights"
     """
+    if dry_run:
+        from rat_assets.commands import planning
+
+        planning.plan(path, as_json=as_json)
+        return
     from rat_assets.commands import publishing
 
     publishing.publish(path, message=message, as_json=as_json)

@@ -5,7 +5,6 @@ Reading one refuses what publishing it would refuse, by file and line. What a dr
 """
 
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -108,19 +107,14 @@ def read_draft(whole: Platform, path: Path) -> Draft:
     folder = find_folder(path)
     tree = folder.parents[3]
     parsed = parse_pipeline(read_folder(folder, tree=tree))
-    refuse(parsed.problems)
     table = parsed.spec.table
     with whole.metadata.transaction() as tx:
         release = releases.current(tx) or 0
         known = {each.spec.table: each for each in releases.load(tx, release=release)}
-    before = known.get(table)
-    pipeline = PublishedPipeline(
-        before.pipeline_id if before else uuid.uuid4(),
-        before.version_id if before else uuid.uuid4(),
-        before.version_number if before else 0,
-        parsed.spec,
-        {},
-    )
+    # Every table: what a draft may read is the preview's business.
+    current = {name: each.spec for name, each in known.items()}
+    refuse(judge([parsed], current=current, table_exists=lambda _table: True).said)
+    pipeline = PublishedPipeline.draft(parsed.spec, before=known.get(table))
     return Draft(parsed.source, pipeline, release, tree, parsed)
 
 

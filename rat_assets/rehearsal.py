@@ -24,7 +24,7 @@ from rat_assets.quality import Bench, TestResult
 from rat_resources import landing, runs
 from rat_resources.errors import CancelledError, LandingError, QueryError, RatError
 from rat_resources.lake import register
-from rat_resources.lake.batch import Batch, run_query
+from rat_resources.lake.batch import Batch, query_columns, run_query
 from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.drafting import DraftCatalog
 from rat_resources.lake.evolution import SchemaChange
@@ -275,6 +275,28 @@ class Rehearsal(Attempt):
             self.render(self.source.code, path=self.spec.code_file), tuple(self.notes)
         )
 
+    def bind(self, instead: Mapping[TableName, str]) -> tuple[Column, ...]:
+        """The columns that the query would return, where some inputs are other queries."""
+        self.choose_files()
+        self.connect()
+        self.source = self.read_source()
+        self.inputs.resolve(ref for ref in self.spec.refs if ref not in instead)
+        self.table = self.find_own()
+        self.inputs.register(self.connection)
+        if self.table is not None:
+            register(self.connection, {self.name: self.table})
+        for name, query in instead.items():
+            self.define(name, query)
+        self.folders = self.link_files()
+        self.sql = self.render(self.source.code, path=self.spec.code_file)
+        with self.author_lines():
+            return query_columns(self.connection, self.sql)
+
+    def define(self, name: TableName, query: str) -> None:
+        """Let SQL read a query under a table's name."""
+        view = quote(str(name))
+        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {query}")
+
     def test_main(self) -> tuple[TestResult, ...]:
         """Run the tests on what stands on main."""
         self.connect()
@@ -368,6 +390,12 @@ class Rehearsal(Attempt):
 
     def copy_files(self) -> dict[str, Path]:
         """Link the files to where the query expects its copies, checked like those of a run."""
+        folders = self.link_files()
+        landing.refuse_unexpected(self.connection, self.files, folders=folders)
+        return folders
+
+    def link_files(self) -> dict[str, Path]:
+        """Link the files, whatever is in them."""
         folders = {
             each.mention.name: self.staging / each.mention.name for each in self.peeks
         }
@@ -375,7 +403,6 @@ class Rehearsal(Attempt):
             linked = each.link(folders[each.mention.name])
             zone = self.draft.described(each.zone)
             self.files += [replace(file, zone=zone) for file in linked]
-        landing.refuse_unexpected(self.connection, self.files, folders=folders)
         return folders
 
     def open_catalog(self) -> RefCatalog:
@@ -406,5 +433,4 @@ class Rehearsal(Attempt):
         if not self.spec.is_view:
             super().register_own()
             return
-        name = quote(str(self.name))
-        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {self.sql}")
+        self.define(self.name, self.sql)

@@ -73,6 +73,19 @@ class PublishedPipeline:
             pipeline_id, version_id, version_number, PipelineSpec.from_json(spec), files
         )
 
+    @classmethod
+    def draft(
+        cls, spec: PipelineSpec, *, before: "PublishedPipeline | None"
+    ) -> "PublishedPipeline":
+        """A pipeline that nobody published, with the ids of what is published under its name."""
+        return cls(
+            before.pipeline_id if before else uuid.uuid4(),
+            before.version_id if before else uuid.uuid4(),
+            before.version_number if before else 0,
+            spec,
+            {},
+        )
+
 
 def no_problems(specs: Sequence[PipelineSpec]) -> list[Problem]:
     """Nobody else refuses anything."""

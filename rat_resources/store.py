@@ -97,21 +97,25 @@ class Store:
 
     def put_object(self, content: bytes) -> str:
         """Keep *content* for ever; the same content has the same name, `sha256:…`."""
-        digest = sha256(content).hexdigest()
-        name = f"{ALGORITHM}:{digest}"
+        name = object_name(content)
         key = object_key(name)
         # A torn object from a broken disk is written again.
-        if not self.exists(key) or sha256(self.read(key)).hexdigest() != digest:
+        if not self.exists(key) or object_name(self.read(key)) != name:
             self.write(key, content)
         return name
 
     def get_object(self, name: str) -> bytes:
         """The very content that `put_object` named *name*; StoreError when it was tampered with."""
         content = self.read(object_key(name))
-        if f"{ALGORITHM}:{sha256(content).hexdigest()}" != name:
+        if object_name(content) != name:
             message = f"the object {name} of the store {self.root} is damaged"
             raise StoreError(message, fix="restore it from a backup, or publish anew")
         return content
+
+
+def object_name(content: bytes) -> str:
+    """What an object of this content is called."""
+    return f"{ALGORITHM}:{sha256(content).hexdigest()}"
 
 
 def object_key(name: str) -> str:

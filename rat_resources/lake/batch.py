@@ -47,6 +47,11 @@ def run_query(connection: DuckDBPyConnection, query: str) -> Iterator[Batch]:
         connection.execute(f"DROP TABLE IF EXISTS {table}")
 
 
+def query_columns(connection: DuckDBPyConnection, query: str) -> tuple[Column, ...]:
+    """The columns that *query* would return; it is bound, and not run."""
+    return _columns(connection, _one_select(connection, query))
+
+
 def count_rows(connection: DuckDBPyConnection, relation: str) -> int:
     """How many rows *relation*, a name or a query in brackets, has."""
     return int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])

@@ -12,11 +12,12 @@ under incremental and scd2). NULL is a key like any other. Only files that hold 
 rewritten (`merging`), and all of it, new columns too, is one commit (`target`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import Literal
 from uuid import uuid4
 
@@ -123,8 +124,12 @@ def apply(
         table = find_table(catalog, table_name)
         if table is not None and not batch.rows and config.on_empty == "keep":
             return _state(table)
-        evolved = _follow_columns(
-            connection, table, batch, config=config, full_refresh=full_refresh
+        evolved = follow_columns(
+            table,
+            batch.columns,
+            config=config,
+            full_refresh=full_refresh,
+            is_all_null=partial(_is_all_null, connection, batch),
         )
         target = (
             create_target(
@@ -213,16 +218,17 @@ def _check_rows(config: WriteConfig, batch: Batch) -> None:
         )
 
 
-def _follow_columns(
-    connection: DuckDBPyConnection,
+def follow_columns(
     table: Table | None,
-    batch: Batch,
+    returned: Sequence[Column],
     *,
     config: WriteConfig,
     full_refresh: bool,
+    is_all_null: Callable[[str], bool],
 ) -> Evolution:
+    """The columns that a table gets when a query that *returned* these is written to it."""
     times = [Column(name, TimestamptzType()) for name in config.scd_columns]
-    columns = [*batch.columns, *times]
+    columns = [*returned, *times]
     if table is None:
         return first_schema(columns)
     # DuckDB tells no upper from lower case, so the table's spelling stays.
@@ -234,13 +240,6 @@ def _follow_columns(
     )
     if full_refresh or takes_all:
         return replace_columns(table.schema(), columns, last_column_id=last_id)
-
-    def is_all_null(column: str) -> bool:
-        found = (
-            f"(SELECT 1 FROM {batch.table} WHERE {quote(column)} IS NOT NULL LIMIT 1)"
-        )
-        return count_rows(connection, found) == 0
-
     return evolve(
         table.schema(),
         columns,
@@ -248,6 +247,11 @@ def _follow_columns(
         policy=config.on_schema_change,
         is_all_null=is_all_null,
     )
+
+
+def _is_all_null(connection: DuckDBPyConnection, batch: Batch, column: str) -> bool:
+    found = f"(SELECT 1 FROM {batch.table} WHERE {quote(column)} IS NOT NULL LIMIT 1)"
+    return count_rows(connection, found) == 0
 
 
 @contextmanager

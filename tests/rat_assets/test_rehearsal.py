@@ -376,7 +376,11 @@ def test_nothing_stays_of_anything_that_an_author_tries(open_shop: Shop) -> None
         ("preview", open_shop.folder / GOLD),
         ("preview", "shop.bronze.orders", "--samples"),
         ("test", "--all"),
+        ("publish", "--dry-run", open_shop.folder),
+        ("publish", "--dry-run"),
     ):
-        call(*arguments)
+        result = call(*arguments)
+        # There are no samples to try.
+        assert result.exit_code == (1 if "--samples" in arguments else 0), result.output
 
     assert everything(open_shop) == before

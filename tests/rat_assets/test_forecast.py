@@ -1,0 +1,156 @@
+"""What a publish would change, told before it is one."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rat_assets.cli import rat
+from tests.factories import ORDERS, Shop
+
+BRONZE = "shop/pipelines/bronze/orders"
+SILVER = "shop/pipelines/silver/orders"
+GOLD = "shop/pipelines/gold/revenue"
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """The environment as it was: a command pins its settings there for good."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def open_shop(shop: Shop) -> Shop:
+    """A shop whose first orders are in gold."""
+    shop.publish()
+    shop.land("first.csv", "id,customer,amount\n1,ann,10\n2,bob,20\n")
+    assert shop.run().succeeded
+    return shop
+
+
+def dry_run(folder: Path, *options: str) -> Result:
+    """What `rat publish --dry-run` comes to."""
+    arguments = ["publish", "--dry-run", str(folder), *options]
+    return CliRunner().invoke(rat, arguments)
+
+
+def planned(shop: Shop) -> dict[str, Any]:
+    """What it says to programs."""
+    result = dry_run(shop.folder, "--json")
+    assert result.exit_code == 0, result.output
+    plan: dict[str, Any] = json.loads(result.stdout)
+    return plan
+
+
+def write(shop: Shop, name: str, content: str) -> None:
+    """Put a file into the working tree."""
+    path = shop.folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def edit(shop: Shop, name: str, old: str, new: str) -> None:
+    """Edit a file of the working tree."""
+    path = shop.folder / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_what_is_current_would_not_change(open_shop: Shop) -> None:
+    result = dry_run(open_shop.folder)
+
+    assert result.exit_code == 0
+    said = "nothing would change: release 1 is current; 3 pipelines unchanged\n"
+    assert result.stdout == said
+
+
+def test_a_first_publish_would_create_everything_in_order(shop: Shop) -> None:
+    for name, content in ORDERS.items():
+        write(shop, name, content)
+
+    plan = planned(shop)
+
+    assert plan["would_change"]
+    assert plan["rewritten"] == [
+        "shop.bronze.orders",
+        "shop.silver.orders",
+        "shop.gold.revenue",
+    ]
+    assert [bool(each["unknown"]) for each in plan["tables"]] == [True, True, True]
+    assert plan["zones_change"]
+
+
+def test_each_change_is_said_in_words(open_shop: Shop) -> None:
+    edit(open_shop, f"{BRONZE}/pipeline.sql", "as they arrive", "as they came")
+    edit(open_shop, f"{SILVER}/pipeline.sql", "incremental", "delete_insert")
+    edit(open_shop, f"{SILVER}/tests/quality/customer_is_known.sql", "warn", "error")
+    write(open_shop, f"{GOLD}/tests/quality/new.sql", "FROM {{ this }} WHERE false")
+
+    plan = planned(open_shop)
+
+    assert plan["changed"] == {
+        "shop.bronze.orders": [
+            "comments of pipeline.sql",
+            "description: Orders as they arrive → Orders as they came",
+        ],
+        "shop.silver.orders": [
+            "comments of pipeline.sql",
+            "merge_strategy: incremental → delete_insert",
+            "test customer_is_known",
+        ],
+        "shop.gold.revenue": ["new test new"],
+    }
+    assert plan["rewritten"] == ["shop.silver.orders"]
+    assert plan["following"] == ["shop.gold.revenue"]
+
+
+def test_columns_that_change_are_followed_downstream(open_shop: Shop) -> None:
+    edit(open_shop, f"{SILVER}/pipeline.sql", "DECIMAL(12, 2)", "DECIMAL(14, 2)")
+    edit(open_shop, f"{SILVER}/pipeline.sql", "SELECT id", "SELECT 'x' AS shop, id")
+
+    plan = planned(open_shop)
+
+    silver, gold = plan["tables"]
+    assert [(each["kind"], each["column"]) for each in silver["changes"]] == [
+        ("widened", "amount"),
+        ("added", "shop"),
+    ]
+    assert gold["readers"] == [
+        {"column": "shop.gold.revenue.revenue", "reads": "shop.silver.orders.amount"}
+    ]
+    assert not gold["failure"]
+
+
+def test_a_published_reader_of_a_column_that_goes_is_named(open_shop: Shop) -> None:
+    tree = open_shop.folder.parent / "only_silver"
+    query = "SELECT id, amount, loaded_at FROM {{ ref('bronze.orders') }}"
+    path = tree / SILVER / "pipeline.sql"
+    path.parent.mkdir(parents=True)
+    path.write_text(query)
+
+    result = dry_run(tree)
+
+    assert result.exit_code == 0, result.output
+    assert "shop.silver.orders: dropped customer (varchar)" in result.stdout
+    assert (
+        "✘ shop.gold.revenue would fail: shop/pipelines/gold/revenue" in result.stdout
+    )
+    assert "customer" in result.stdout.partition("would fail")[2]
+    assert "rat run shop.silver.orders --downstream" in result.stdout
+
+
+def test_a_plan_is_refused_like_a_publish(open_shop: Shop) -> None:
+    write(open_shop, f"{GOLD}/pipeline.sql", "-- @owne: x\nSELEC 1")
+
+    plan = dry_run(open_shop.folder)
+    publish = CliRunner().invoke(rat, ["publish", str(open_shop.folder)])
+
+    assert plan.exit_code == publish.exit_code == 1
+    assert plan.stderr == publish.stderr
