@@ -82,7 +82,7 @@ def look_at(
     except (NotFoundError, LandingError) as error:
         return Outlook(table, unknown=error.message)
     except RatError as error:
-        return Outlook(table, failure=error.message)
+        return Outlook(table, failure=str(error))
 
 
 def draft_of(whole: Platform, plan: Plan, table: TableName) -> Draft:
