@@ -5,7 +5,6 @@ run was launched with is the one that its worker builds, whatever was published 
 """
 
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -97,7 +96,9 @@ def build_definitions(
         assets=[*assets, *broken, *zone_specs(zones), *reports],
         jobs=jobs,
         schedules=[reports_schedule(drawing)] if reports else [],
-        sensors=build_sensors(job, reconcile=partial(tick, written=written))
+        sensors=build_sensors(
+            job, reconcile=reconcile_tick, written=[each.table for each in written]
+        )
         if runnable and only is None
         else [],
         resources=dict(resources()),
@@ -116,13 +117,9 @@ def report_definitions() -> dg.Definitions:
     )
 
 
-def tick(context: dg.SensorEvaluationContext, *, written: Sequence[LakeAsset]) -> str:
-    """Finish or undo what a crash left open, retire what the code has no more; what was done."""
-    whole: Platform = context.resources.platform
-    done = list(reconcile(whole, context.instance))
-    known = [each.table for each in written]
-    done += hand_written.retire_missing(whole.metadata, known=known)
-    return "; ".join(done)
+def reconcile_tick(context: dg.SensorEvaluationContext) -> str:
+    """Finish or undo what a crash left open; what was done."""
+    return "; ".join(reconcile(context.resources.platform, context.instance))
 
 
 def build_assets(

@@ -8,9 +8,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from inspect import getdoc, getsourcefile, getsourcelines
+from inspect import getdoc, getsource, getsourcefile, getsourcelines
 from pathlib import Path
 
 import duckdb
@@ -24,11 +24,13 @@ from rat_resources.mentions import Mentions
 from rat_resources.names import TableName, nearest
 from rat_resources.specs import (
     CONFIG,
+    EXCERPT_BYTES,
     PYTHON,
     TESTS,
     Parsed,
     PipelineSource,
     parse_pipeline,
+    truncate,
 )
 from rat_resources.trees import shown
 
@@ -96,7 +98,9 @@ class LakeAsset:
         parsed = parse_pipeline(source, mentions=mentions, hand_written=self.place)
         if problems or parsed.problems:
             raise PublishError([*problems, *map(self.at_function, parsed.problems)])
-        return parsed
+        # Its module may be long, and Dagster shows the beginning.
+        excerpt = truncate(getsource(self.body), EXCERPT_BYTES)
+        return replace(parsed, spec=replace(parsed.spec, excerpt=excerpt))
 
     @property
     def files(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ What a look is, is `rat_resources.landing`; what becomes of a wish is `rat_senso
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from dagster._core.definitions.target import ExecutableDefinition
 from rat_resources import archive, landing, triggers
 from rat_resources.landing import Zone
 from rat_resources.metadata import Metadata
+from rat_resources.names import TableName
 from rat_resources.observations import observe
 from rat_sensors.wishes import ask_for_due, run_request
 
@@ -33,7 +34,10 @@ def rotate(zones: Sequence[Zone], *, after: str | None) -> list[Zone]:
 
 
 def build_landing_sensor(
-    job: ExecutableDefinition, *, watch: timedelta = WATCH
+    job: ExecutableDefinition,
+    *,
+    written: Collection[TableName] = (),
+    watch: timedelta = WATCH,
 ) -> dg.SensorDefinition:
     """The sensor that notices files, and asks at once for the runs of *job* that they call for.
 
@@ -58,7 +62,11 @@ def build_landing_sensor(
         if looks.found_nothing and await_change(marks, until=until):
             looks = look_around(metadata, root=root, after=looks.cursor)
         # Not left to the wishes sensor, whose next tick may be five seconds away.
-        asks = ask_for_due(metadata, context.instance)[0] if looks.fired else []
+        asks = (
+            ask_for_due(metadata, context.instance, written=written)[0]
+            if looks.fired
+            else []
+        )
         for one in looks.fired:
             context.log.info(f"{one.label}: due {one.due_at:%H:%M:%S}")
         return dg.SensorResult(

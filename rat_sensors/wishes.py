@@ -6,7 +6,7 @@ when it never got to know.
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -30,8 +30,11 @@ UNFINISHED = [
 ]
 
 
-def graph_of(tx: Session) -> list[Node]:
-    """The pipelines of the current release, and what each one follows."""
+def graph_of(tx: Session, *, written: Collection[TableName] = ()) -> list[Node]:
+    """The pipelines of the current release, and what each one follows.
+
+    Of what was *written* by hand only what this code location has can be asked for.
+    """
     return [
         Node(
             pipeline_id=each.pipeline_id,
@@ -40,6 +43,7 @@ def graph_of(tx: Session) -> list[Node]:
             eager=each.spec.automation == "eager",
         )
         for each in releases.load(tx)
+        if not each.spec.hand_written or each.spec.table in written
     ]
 
 
@@ -124,7 +128,7 @@ def busy_pipelines(
 
 
 def build_wishes_sensor(
-    job: ExecutableDefinition,
+    job: ExecutableDefinition, *, written: Collection[TableName] = ()
 ) -> dg.SensorDefinition:
     """The sensor that asks for runs of *job*."""
 
@@ -137,20 +141,25 @@ def build_wishes_sensor(
         required_resource_keys={"metadata"},
     )
     def wishes_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        asks, held = ask_for_due(context.resources.metadata, context.instance)
+        asks, held = ask_for_due(
+            context.resources.metadata, context.instance, written=written
+        )
         return result_of(asks, held=held)
 
     return wishes_sensor
 
 
 def ask_for_due(
-    metadata: Metadata, instance: dg.DagsterInstance
+    metadata: Metadata,
+    instance: dg.DagsterInstance,
+    *,
+    written: Collection[TableName] = (),
 ) -> tuple[list[RunAsk], Sequence[wishes.Held]]:
     """The runs to ask Dagster for now, each noted as asked for, and what keeps waiting."""
     with metadata.transaction() as tx:
         if not wishes.is_any_open(tx):
             return [], ()
-        graph = graph_of(tx)
+        graph = graph_of(tx, written=written)
         shape = Shape.of(graph)
         pending = follow_up(tx, instance, shape=shape)
         busy = busy_pipelines(tx, tables=pending.active, shape=shape)

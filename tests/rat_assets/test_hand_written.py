@@ -17,6 +17,7 @@ from rat_resources.errors import PublishError, SettingsError
 from rat_resources.metadata.automation import Wish
 from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.names import TableName
+from rat_sensors.wishes import graph_of
 from tests.factories import Shop
 from tests.hooks import cancel, when
 
@@ -195,6 +196,17 @@ def test_what_the_code_has_is_not_retired(lake: Shop) -> None:
     said = hand_written.retire_missing(lake.whole.metadata, known=[FORECAST])
 
     assert said == []
+
+
+def test_sensors_ask_for_what_their_own_code_has(lake: Shop) -> None:
+    lake.land("steady.csv", STEADY)
+    lake.run()
+
+    with lake.whole.metadata.transaction() as tx:
+        other = {node.table for node in graph_of(tx)}
+        ours = {node.table for node in graph_of(tx, written=[FORECAST])}
+
+    assert ours - other == {FORECAST}
 
 
 # Beside pipelines.

@@ -44,7 +44,7 @@ def published(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
         pipeline_id = make_pipeline(tx)
         wishes.wish(tx, pipeline_id, label="schedule:0 * * * *", reason="1")
     # What a release is, is told elsewhere.
-    spec = SimpleNamespace(table=ORDERS, refs=(), automation="eager")
+    spec = SimpleNamespace(table=ORDERS, refs=(), automation="eager", hand_written="")
     release = [SimpleNamespace(pipeline_id=pipeline_id, spec=spec)]
     monkeypatch.setattr(releases, "load", lambda _tx: release)
 
