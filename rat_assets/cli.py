@@ -461,6 +461,27 @@ def report(name: str | None, out: Path | None, ref: str) -> None:
 
 
 @rat.command()
+@click.argument("name", metavar="NS.LAYER.NAME[.COLUMN]")
+@click.option("--up", is_flag=True, help="Only where it comes from.")
+@click.option("--down", is_flag=True, help="Only where it goes.")
+@as_json
+def lineage(name: str, *, up: bool, down: bool, as_json: bool) -> None:
+    """Show where a column comes from and goes to.
+
+    All hops, from the files to the last table; of a table or view, each of its columns. A landing
+    zone is called NS.landing.ZONE.
+
+    \b
+    Examples: rat lineage nyc.gold.route_performance.mean_mph --up
+              rat lineage nyc.landing.flights.arr_delay --down
+    """
+    from rat_assets.commands import lineage as showing
+
+    both = up == down
+    showing.show(name, up=up or both, down=down or both, as_json=as_json)
+
+
+@rat.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Rows."

@@ -103,17 +103,15 @@ def load(tx: Session, dataset: str) -> Lineage | None:
 
 # Following the arrows.
 
+Arrows = Mapping[ColumnName, Sequence[ColumnName]]
 
-def upstream(
-    tx: Session, start: Iterable[ColumnName]
-) -> dict[ColumnName, list[ColumnName]]:
+
+def upstream(tx: Session, start: Iterable[ColumnName]) -> Arrows:
     """Where *start* takes its values from, and those in turn: the sources of each column."""
     return follow(tx, start, by=OUTPUT, to=INPUT)
 
 
-def downstream(
-    tx: Session, start: Iterable[ColumnName]
-) -> dict[ColumnName, list[ColumnName]]:
+def downstream(tx: Session, start: Iterable[ColumnName]) -> Arrows:
     """What takes values from *start*, and from that in turn: the followers of each column."""
     return follow(tx, start, by=INPUT, to=OUTPUT)
 
@@ -128,7 +126,7 @@ def follow(
     *,
     by: tuple[Any, Any],
     to: tuple[Any, Any],
-) -> dict[ColumnName, list[ColumnName]]:
+) -> Arrows:
     """Everything that the arrows lead to from *start*, a question a hop."""
     arrows: dict[ColumnName, list[ColumnName]] = {}
     edge = set(start)
@@ -153,3 +151,12 @@ def datasets(tx: Session) -> dict[str, tuple[str, ...]]:
         if column not in known.get(dataset, ()):
             known[dataset] = (*known.get(dataset, ()), column)
     return known
+
+
+def untold(tx: Session) -> list[ColumnName]:
+    """Every column of which the sources are not known."""
+    return [
+        ColumnName(traced.dataset, column)
+        for traced in tx.scalars(select(TracedTable))
+        for column in traced.untold
+    ]

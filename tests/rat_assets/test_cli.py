@@ -445,3 +445,82 @@ def test_waiting_lists_the_files_of_a_failed_run(shop: Shop) -> None:
     (file,) = json.loads(as_json.stdout)
     assert (file["zone"], file["pipeline"]) == ("shop/orders", "shop.bronze.orders")
     assert "amount_is_positive" in file["reason"]
+
+
+# Lineage.
+
+
+@pytest.fixture
+def traced(shop: Shop) -> Shop:
+    """A shop whose orders have arrived in gold."""
+    shop.publish()
+    shop.land("a.csv", "id,customer,amount\n1,ann,5\n")
+    shop.run()
+    return shop
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_column_is_followed_from_the_file_to_gold() -> None:
+    up = call("lineage", "shop.gold.revenue.revenue", "--up")
+    down = call("lineage", "shop.landing.orders.amount", "--down")
+    both = call("lineage", "shop.silver.orders.AMOUNT")
+    none = call("lineage", "shop.gold.revenue.orders")
+
+    assert up.output.splitlines() == [
+        "shop.gold.revenue.revenue",
+        "└─ ← shop.silver.orders.amount",
+        "   └─ ← shop.bronze.orders.amount",
+        "      └─ ← shop.landing.orders.amount",
+    ]
+    assert down.output.splitlines() == [
+        "shop.landing.orders.amount",
+        "└─ → shop.bronze.orders.amount",
+        "   └─ → shop.silver.orders.amount",
+        "      └─ → shop.gold.revenue.revenue",
+    ]
+    assert both.output.splitlines() == [
+        "shop.silver.orders.amount",
+        "├─ ← shop.bronze.orders.amount",
+        "│  └─ ← shop.landing.orders.amount",
+        "└─ → shop.gold.revenue.revenue",
+    ]
+    assert none.output.splitlines() == ["shop.gold.revenue.orders", "└─ ← no column"]
+
+
+@pytest.mark.usefixtures("traced")
+def test_the_lineage_of_a_table_is_that_of_each_column() -> None:
+    shown = json.loads(call("lineage", "shop.gold.revenue", "--json", "--up").output)
+
+    assert [each["column"] for each in shown["columns"]] == [
+        "shop.gold.revenue.customer",
+        "shop.gold.revenue.revenue",
+        "shop.gold.revenue.orders",
+    ]
+    first = {"from": "shop.silver.orders.amount", "to": "shop.gold.revenue.revenue"}
+    assert first in shown["up"]
+    assert "down" not in shown
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("shop.gold.revenu", "did you mean shop.gold.revenue?"),
+        ("shop.gold.revenue.revenu", "did you mean revenue?"),
+        ("revenue", "there is shop.bronze.orders"),
+    ],
+)
+def test_an_unknown_column_is_met_with_the_nearest(name: str, meant: str) -> None:
+    done = call("lineage", name)
+
+    assert done.exit_code == 1
+    assert meant in done.output
+
+
+def test_nothing_is_known_before_the_first_run(shop: Shop) -> None:
+    shop.publish()
+
+    done = call("lineage", "shop.gold.revenue")
+
+    assert done.exit_code == 1
+    assert "no lineage is known of shop.gold.revenue; rat run finds some" in done.output
