@@ -79,6 +79,7 @@ FEW_CELLS = 30
 WIDEST = 62  # whole numbers, of which none is left out
 MOST_LABELS = 30
 TAME = 1.5  # how far beyond the rest a value keeps its place
+HUGE = 1e12  # beyond it nobody counts the thousands
 LIGHT = 0.55  # above it, ink on a colour can be read
 
 
@@ -130,7 +131,7 @@ def styled() -> Iterator[None]:
     """Our style, for as long as something is drawn."""
     with mpl.rc_context(STYLE), warnings.catch_warnings():
         # A letter that the font lacks is a box in a picture, and no news for an operator.
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        warnings.simplefilter("ignore")
         yield
 
 
@@ -551,11 +552,12 @@ def lay_out_x(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
 def lay_out_y(axes: Axes, points: Points) -> None:
     """What is measured, from zero where that hides nothing."""
     axes.set_yscale(scale_of(points))
-    if scale_of(points) == "log":
-        low, high = axes.dataLim.intervaly
-        axes.set_ylim(
-            10 ** math.floor(math.log10(low)), 10 ** math.ceil(math.log10(high))
-        )
+    low, high = axes.dataLim.intervaly
+    if scale_of(points) == "log" and 0 < low <= high < math.inf:
+        # Whole powers of ten, so that there are names on the axis.
+        first = math.floor(math.log10(low))
+        last = max(first + 1, math.ceil(math.log10(high)))
+        axes.set_ylim(10.0**first, 10.0**last)
     lay_out_numbers(axes.yaxis, scale=points.chart.scale)
     axes.set_ylabel(measure_of(points))
     low, high = axes.get_ylim()
@@ -744,6 +746,8 @@ def place_text(place: object, axis: Axis) -> str:
 
 def number_text(value: float) -> str:
     """A number with its thousands set apart and no more digits than it needs."""
+    if abs(value) >= HUGE:
+        return f"{value:.3g}"
     if value == round(value):
         return f"{value:,.0f}"
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0

@@ -1,0 +1,148 @@
+"""Pictures: they decode, they are not blank, they are small, and no table breaks them."""
+
+import io
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import duckdb
+import numpy as np
+import pytest
+from PIL import Image
+
+from rat_assets.reports.drawing import draw_file, draw_small, great_circle, spread
+from rat_assets.reports.pictures import PICTURE_BYTES
+from rat_assets.reports.points import Points, read_points
+from rat_resources.charts import KINDS, Chart
+
+ROWS = """
+    SELECT
+        range % 24 AS hour,
+        'Carrier ' || (range // 24) AS carrier,
+        DATE '2013-01-01' + range::INTEGER AS day,
+        sin(range / 20) * 40 + 10 AS delay,
+        1 + range AS flights,
+        40 + (range % 9) AS latitude,
+        -120 + range % 50 AS longitude,
+        -74 AS from_longitude,
+        40.7 AS from_latitude
+    FROM range({count})
+"""
+WORDS: dict[str, dict[str, Any]] = {
+    "line": {"x": "day", "y": ("delay",), "series": "carrier"},
+    "step": {"x": "day", "y": ("flights",), "panels": "carrier", "scale": "log"},
+    "bar": {"x": "carrier", "y": ("flights",), "aggregate": "sum"},
+    "scatter": {"x": "flights", "y": ("delay",)},
+    "heatmap": {"x": "hour", "y": ("carrier",), "value": "delay"},
+    "map": {
+        "x": "longitude",
+        "y": ("latitude",),
+        "from_x": "from_longitude",
+        "from_y": "from_latitude",
+        "value": "flights",
+        "label": "carrier",
+    },
+}
+
+
+def points_of(kind: str, *, count: int = 240, **words: Any) -> Points:  # noqa: ANN401 - the fields of Chart
+    """What a chart of a kind shows of some rows."""
+    made = Chart("A title", kind, **(WORDS[kind] | words))
+    return read_points(duckdb.connect(), made, relation=f"({ROWS.format(count=count)})")
+
+
+def decode(png: bytes) -> Image.Image:
+    """A picture, read whole."""
+    image = Image.open(io.BytesIO(png))
+    image.load()
+    return image
+
+
+def ink(png: bytes) -> float:
+    """The share of a picture, below its title, that is not white."""
+    pixels = np.asarray(decode(png).convert("L"))
+    return float((pixels[pixels.shape[0] // 6 :] < 250).mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_picture_in_metadata_is_small_and_not_blank(kind: str) -> None:
+    png = draw_small(points_of(kind), source="a.b.c", most=PICTURE_BYTES)
+
+    assert len(png) <= PICTURE_BYTES
+    assert 700 <= decode(png).width <= 1000
+    assert ink(png) > 0.01
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_rows_are_a_picture_that_says_so(kind: str) -> None:
+    png = draw_small(points_of(kind, count=0), source="a.b.c", most=PICTURE_BYTES)
+
+    assert 0 < ink(png) < 0.02
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_row_is_a_picture(kind: str) -> None:
+    png = draw_small(points_of(kind, count=1), source="a.b.c", most=PICTURE_BYTES)
+
+    assert ink(png) > 0.002
+
+
+def test_a_file_is_sharper_than_metadata() -> None:
+    points = points_of("bar")
+
+    file = decode(draw_file(points, source="a.b.c"))
+
+    assert file.width == 1800
+
+
+def test_a_picture_gives_up_sharpness_where_it_must() -> None:
+    points = points_of("scatter", count=5000)
+
+    png = draw_small(points, source="a.b.c", most=15_000)
+
+    assert len(png) <= 15_000
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Costs in $ and more $", "Zürich – 東京 ✈ \x07", "long " * 90, r"\frac{1}{2} {x}"],
+)
+def test_a_title_is_drawn_as_it_is(title: str) -> None:
+    points = points_of("bar")
+
+    png = draw_small(
+        replace(points, chart=replace(points.chart, title=title)),
+        source=title,
+        most=PICTURE_BYTES,
+    )
+
+    assert ink(png) > 0.01
+
+
+@pytest.mark.parametrize("value", ["NULL", "0", "-5", "1e300", "'NaN'::DOUBLE"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_of_any_size_can_be_drawn(kind: str, value: str) -> None:
+    words = WORDS[kind]
+    rows = f"SELECT * REPLACE ({value} AS flights, {value} AS delay) FROM ({ROWS.format(count=3)})"
+    wanted = Chart("A title", kind, **words)
+
+    points = read_points(duckdb.connect(), wanted, relation=f"({rows})")
+
+    assert draw_small(points, source="a.b.c", most=PICTURE_BYTES)
+
+
+def test_names_that_would_touch_move_apart() -> None:
+    moved = spread([0.5, 0.49, 0.9, 0.01, 0.0], gap=0.1)
+
+    order = sorted(moved, reverse=True)
+    assert min(order) >= 0
+    assert all(a - b >= 0.1 - 1e-9 for a, b in pairwise(order))
+    assert moved[2] == 0.9
+
+
+def test_the_way_over_the_date_line_is_not_broken() -> None:
+    longitudes, latitudes = great_circle((170.0, 35.0), (-120.0, 37.0))
+
+    steps = np.diff(longitudes)
+    assert (np.abs(steps) < 10).all()
+    assert max(latitudes) > 40
