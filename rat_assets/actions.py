@@ -32,6 +32,7 @@ class RunConfig(dg.Config):
     upstream: bool = False
     full_refresh: bool = False
     only_changed: bool = False
+    accept_changes: bool = False
 
 
 class PublishConfig(dg.Config):
@@ -133,6 +134,7 @@ def run_op(context: dg.OpExecutionContext, config: RunConfig) -> None:
         upstream=config.upstream,
         full_refresh=config.full_refresh,
         only_changed=config.only_changed,
+        accepted_by=user() if config.accept_changes else "",
     )
     report = runner.run(context.resources.platform, ask, instance=context.instance)
     for each in report.tables:

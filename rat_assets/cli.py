@@ -190,6 +190,9 @@ def publish(path: Path | None, message: str, *, dry_run: bool, as_json: bool) ->
 @click.option("--downstream", is_flag=True, help="And everything that reads them.")
 @click.option("--upstream", is_flag=True, help="And everything that they read.")
 @click.option("--full-refresh", is_flag=True, help="Write the tables anew.")
+@click.option(
+    "--accept-changes", is_flag=True, help="Publish what a guard would stop, this once."
+)
 @as_json
 def run(
     selection: tuple[str, ...],
@@ -198,6 +201,7 @@ def run(
     downstream: bool,
     upstream: bool,
     full_refresh: bool,
+    accept_changes: bool,
     as_json: bool,
 ) -> int:
     """Run pipelines in dependency order, and wait.
@@ -221,6 +225,7 @@ def run(
         downstream=downstream,
         upstream=upstream,
         full_refresh=full_refresh,
+        accept_changes=accept_changes,
         as_json=as_json,
     )
 

@@ -25,6 +25,8 @@ from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
 from rat_assets import facts
+from rat_assets.changes import Changes
+from rat_assets.guards import advise, ask_guard, was_accepted
 from rat_assets.hand_written import Body, PinnedLake, run_body
 from rat_assets.heartbeat import Heartbeat, Watch, is_interrupt, uninterrupted
 from rat_assets.inputs import Inputs
@@ -97,6 +99,7 @@ class Step:
     trigger: str = "manual"
     body: Body | None = None  # the function of a hand-written asset
     full_refresh: bool = False
+    accepted_by: str = ""  # who lets this run's changes pass the guard
     only_changed: bool = (
         False  # nothing to do where the inputs are those of the last time
     )
@@ -131,6 +134,7 @@ class Outcome:
     files: tuple[str, ...]
     inputs: Inputs
     sample: Sequence[Mapping[str, Any]] = ()  # the table's first rows
+    changes: Changes | None = None
     charts: tuple[Points, ...] = ()
     lineage: Lineage | None = None
 
@@ -256,7 +260,8 @@ class Attempt:
                 dagster_run_id=step.dagster_run_id,
                 attempt=self.number,
                 full_refresh=step.full_refresh,
-                settings={"release": step.release},
+                settings={"release": step.release}
+                | ({"accepted_by": step.accepted_by} if step.accepted_by else {}),
             )
 
     def take_lease(self) -> None:
@@ -677,6 +682,8 @@ class Attempt:
     def run_test(self, bench: Bench, test: QualityTest) -> TestResult:
         """Run one test; one that does not compile, or reads what is not there, could not run."""
         self.heart.refuse_stop()
+        if test.guard:
+            return bench.keep(self.ask_guard(test))
         try:
             self.let_read(test)
             for table, column in test.columns:
@@ -684,7 +691,26 @@ class Attempt:
             sql = self.render(self.source.template(test), path=test.path)
         except (NotFoundError, TemplateError) as error:
             return bench.refuse(test, message=str(error))
+        if test.template:  # no line of the author's file is a line of this query
+            return bench.run(test, sql=sql)
         return bench.run(test, sql=sql, locate=partial(self.place, test.path, sql))
+
+    def ask_guard(self, test: QualityTest) -> TestResult:
+        """Compare what this run changed with what it may change."""
+        return ask_guard(
+            test,
+            self.config.guard,
+            self.changes,
+            accepted_by=self.step.accepted_by,
+        )
+
+    @property
+    def changes(self) -> Changes | None:
+        """What this run changes on main; None: nothing."""
+        changes = Changes.of(self.written) if self.written else None
+        if changes and any(was_accepted(result) for result in self.results):
+            return replace(changes, accepted_by=self.step.accepted_by)
+        return changes
 
     def let_read(self, test: QualityTest) -> None:
         """Let a test read what it refers to."""
@@ -716,7 +742,10 @@ class Attempt:
     def refuse_offenders(self) -> None:
         """QualityError when a test says that nothing may be published."""
         if any(result.blocks for result in self.results):
-            raise QualityError(describe_failure(self.results, table=self.name))
+            raise QualityError(
+                describe_failure(self.results, table=self.name),
+                fix=advise(self.results, table=self.name),
+            )
 
     def publish(self, profile: Profile) -> Outcome:
         """Merge the branch, and write down everything that is true from then on."""
@@ -757,6 +786,7 @@ class Attempt:
             sample=rows,
             charts=self.charts,
             lineage=self.lineage,
+            changes=self.changes,
         )
 
     def look(self) -> Sequence[Mapping[str, Any]]:
@@ -784,6 +814,7 @@ class Attempt:
         return {
             "rows_written": self.written.rows_written if self.written else 0,
             "unchanged": self.unchanged,
+            "changes": self.changes and self.changes.to_json(),
             "results": [result.to_row() for result in self.results],
             "wishes": wishes_for,
             "archive": facts.archived_zones(self.platform, self.spec),
@@ -820,6 +851,8 @@ class Attempt:
             pipeline_id=self.step.pipeline.pipeline_id,
             results=[result.to_row() for result in self.results],
         )
+        if self.changes:
+            runs.note(tx, self.run_id, changes=self.changes.to_json())
         landing.release(tx, self.run_id, failed=reason)
         wishes.finish(tx, self.run_id)
 

@@ -67,6 +67,8 @@ class TestResult:
         """The result in one line."""
         if self.verdict == Verdict.ERROR:
             return f"{self.test.name}: could not run: {self.message}"
+        if self.test.guard:
+            return f"{self.test.name}: {self.verdict}, {self.message}"
         found = (
             "no offenders"
             if not self.offenders
@@ -94,6 +96,7 @@ class TestResult:
         severity = (
             dg.AssetCheckSeverity.ERROR
             if self.test.severity == Severity.ERROR
+            and self.verdict != Verdict.WARNED  # somebody accepted it
             else dg.AssetCheckSeverity.WARN
         )
         return dg.AssetCheckResult(
@@ -111,7 +114,8 @@ class TestResult:
         if self.offenders is not None:
             shown["offending_rows"] = dg.MetadataValue.int(self.offenders)
         if self.message:
-            shown["error"] = dg.MetadataValue.text(self.message)
+            word = "error" if self.verdict == Verdict.ERROR else "message"
+            shown[word] = dg.MetadataValue.text(self.message)
         if self.sample:
             shown["sample"] = as_table(self.sample)
         shown["severity"] = dg.MetadataValue.text(say_severity(self.test.severity))

@@ -14,6 +14,7 @@ from dagster._core.execution.api import execute_run
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session
 
+from rat_assets.changes import Changes
 from rat_assets.definitions import build_definitions, report_definitions
 from rat_assets.hand_written import LakeAsset
 from rat_assets.location import find_assets
@@ -27,6 +28,7 @@ from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile
 from rat_resources.runs import (
+    ACCEPT_TAG,
     FULL_REFRESH_TAG,
     ONLY_CHANGED_TAG,
     RELEASE_TAG,
@@ -49,6 +51,7 @@ class RunAsk:
     upstream: bool = False
     full_refresh: bool = False
     only_changed: bool = False
+    accepted_by: str = ""  # who lets the changes pass the guards, this once
     trigger: str = "manual"
 
     @property
@@ -57,6 +60,8 @@ class RunAsk:
         tags = {TRIGGER_TAG: self.trigger, WORKER_TAG: this_worker()}
         if self.full_refresh:
             tags[FULL_REFRESH_TAG] = "true"
+        if self.accepted_by:
+            tags[ACCEPT_TAG] = self.accepted_by
         if self.only_changed:
             tags[ONLY_CHANGED_TAG] = "true"
         return tags
@@ -77,6 +82,7 @@ class TableReport:
     ms: int | None = None
     snapshot_id: int | None = None
     error: str | None = None
+    changes: Changes | None = None
 
 
 @dataclass(frozen=True)
@@ -221,4 +227,5 @@ def report_run(tx: Session, table: TableName, run: Run) -> TableReport:
         ms=run.duration_ms,
         snapshot_id=run.snapshot_id,
         error=run.error,
+        changes=Changes.from_json(run.changes) if run.changes else None,
     )

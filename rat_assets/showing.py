@@ -102,6 +102,12 @@ def describe_column(field: NestedField, *, said: Sequence[Column]) -> dg.TableCo
     )
 
 
+def describe_changes(_step: Step, outcome: Outcome) -> Entries:
+    """What the run made different from what stood on main."""
+    changes = outcome.changes
+    return {"changes_against_main": as_table(list(changes.lines))} if changes else {}
+
+
 def describe_sample(_step: Step, outcome: Outcome) -> Entries:
     """A few rows."""
     return {"sample": as_table(outcome.sample)} if outcome.sample else {}
@@ -195,6 +201,7 @@ def describe_place(step: Step, outcome: Outcome) -> Entries:
 
 GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
     describe_rows,
+    describe_changes,
     describe_columns,
     describe_sample,
     describe_numbers,

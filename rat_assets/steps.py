@@ -33,6 +33,7 @@ from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
 from rat_resources.results import PastResult, recent_results
 from rat_resources.runs import (
+    ACCEPT_TAG,
     FULL_REFRESH_TAG,
     LABELS_TAG,
     ONLY_CHANGED_TAG,
@@ -140,9 +141,15 @@ def make_step(
         dagster_run_id=context.run.run_id,
         trigger=trigger_of(tags, pipeline.spec.table),
         full_refresh=tags.get(FULL_REFRESH_TAG) == "true",
+        accepted_by=accepted_by(tags),
         only_changed=tags.get(ONLY_CHANGED_TAG) == "true"
         or trigger_of(tags, pipeline.spec.table) == "auto",
     )
+
+
+def accepted_by(tags: Mapping[str, str]) -> str:
+    """Who accepts what this very run changes; Dagster copies the tags to a run that repeats it."""
+    return "" if "dagster/parent_run_id" in tags else tags.get(ACCEPT_TAG, "")
 
 
 def trigger_of(tags: Mapping[str, str], table: TableName) -> str:

@@ -80,6 +80,7 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
             key: facts[key]
             for key in ("rows_written", "rows_total", "snapshot_id", "unchanged")
         },
+        **({"changes": facts["changes"]} if facts.get("changes") else {}),
     )
     runs.record_results(
         tx,

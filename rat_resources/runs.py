@@ -27,6 +27,7 @@ NAMESPACE = uuid.UUID("6f0d5e5a-9c0e-5d2b-8a58-3f6d1f0b7a11")
 TRIGGER_TAG = "rat/trigger"
 LABELS_TAG = "rat/labels"  # JSON, where the run's pipelines have labels of their own
 FULL_REFRESH_TAG = "rat/full_refresh"
+ACCEPT_TAG = "rat/accept_changes"  # who lets this run's changes pass the guards
 ONLY_CHANGED_TAG = "rat/only_changed"
 RELEASE_TAG = "rat/release"
 WORKER_TAG = "rat/worker"  # the process that executes it

@@ -255,9 +255,11 @@ def parse_pipeline(
     config = configuration.config
     if mentions is None:
         mentions = read_code(source, config=config)
+    guarded = configuration.places.get("guard")
     tests = [
         *(read_test(source, name) for name in source.test_files),
         *read_column_tests(source, config.columns),
+        *read_guards(config, line=guarded.line if guarded else 1),
     ]
     problems = [
         *check_files(source),

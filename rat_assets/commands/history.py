@@ -140,6 +140,7 @@ def whole_run(tx: Session, run: Run, pipeline: Pipeline) -> Facts:
         "base_commit": run.base_commit,
         "commit": run.commit,
         "phases": run.phase_profiles or [],
+        "changes": run.changes,
         "tests": list(tests_of(tx, run.id)),
         "files": list(files_of(tx, run.id)),
         "inputs": list(inputs_of(tx, run.id)),
@@ -237,6 +238,8 @@ def print_run(facts: Facts) -> None:
     )
     for each in facts["tests"]:
         print_sample(each)
+    if facts["changes"]:
+        print_changes(facts)
     print_part(
         ("file", "size"),
         [(each["file"], size(each["size"])) for each in facts["files"]],
@@ -246,6 +249,19 @@ def print_run(facts: Facts) -> None:
         [(each["table"], each["snapshot_id"]) for each in facts["inputs"]],
     )
     print_log(facts["log"])
+
+
+def print_changes(facts: Facts) -> None:
+    """Print what a run changed, or would have changed, of what stood on main."""
+    from rat_assets.changes import Changes  # it loads the lake
+
+    changes = Changes.from_json(facts["changes"])
+    published = facts["status"] == "success"
+    title = "changed on main" if published else "not published: would have changed"
+    print_part(
+        (title, "", "of the rows before"),
+        [(each["what"], each["figure"], each["share"]) for each in changes.lines],
+    )
 
 
 def print_part(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -11,6 +11,7 @@ from typing import TextIO
 import dagster as dg
 
 from rat_assets import journal, runner
+from rat_assets.actions import user
 from rat_assets.commands.display import count, duration, plural, print_json
 from rat_assets.commands.opening import open_platform
 from rat_assets.journal import Progress
@@ -36,6 +37,7 @@ def run(
     downstream: bool,
     upstream: bool,
     full_refresh: bool,
+    accept_changes: bool,
     as_json: bool,
 ) -> int:
     """Run a selection; the exit code."""
@@ -45,6 +47,7 @@ def run(
         downstream=downstream,
         upstream=upstream,
         full_refresh=full_refresh,
+        accepted_by=user() if accept_changes else "",
     )
     whole = open_platform()
     with terminal() as screen, streaming(screen, quiet=as_json) as stream:
@@ -200,7 +203,10 @@ def describe(report: TableReport) -> str:
 
 
 def written(report: TableReport) -> str:
-    """How many rows the run wrote."""
+    """How many rows the run wrote, or what it changed where it knows."""
+    if report.changes and report.changes.changed is not None:
+        summary = report.changes.summary
+        return f" ({summary})" if summary else ""
     return f" (+{count(report.rows_written)})" if report.rows_written else ""
 
 
@@ -214,6 +220,7 @@ def as_object(report: RunReport) -> dict[str, object]:
             | {
                 "table": str(each.table),
                 "snapshot_id": str(each.snapshot_id) if each.snapshot_id else None,
+                "changes": each.changes and each.changes.to_json(),
             }
             for each in report.tables
         ],

@@ -76,6 +76,13 @@ class Change:
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
+    replaced: int = (
+        0  # of the deleted ones, those in whose place their key has a row again
+    )
+    kept: int = 0  # of these, those whose row is the same as before
+    is_anew: bool = (
+        False  # whether all rows went, so that nobody knows which of them changed
+    )
     scratch: tuple[str, ...] = ()  # the temp tables that the query reads
 
     def forget(self, connection: DuckDBPyConnection) -> None:
@@ -170,13 +177,16 @@ def replace_keys(
         f"ON {same_keys('old', 'new', names=incoming.keys)}",
         tasks=tasks,
     )
-    if old.rows == incoming.rows and _are_the_same(connection, old, incoming):
+    kept = _count_kept(connection, old, incoming)
+    if old.rows == incoming.rows == kept:
         return Change(scratch=(old.table,))
     return Change(
         f"{old.others()} UNION ALL BY NAME {incoming.select()}",
         removed=old.files,
         inserted=incoming.rows,
         deleted=old.rows,
+        replaced=_count_replaced(connection, old, incoming),
+        kept=kept,
         scratch=(old.table,),
     )
 
@@ -295,14 +305,33 @@ def _keep(connection: DuckDBPyConnection, query: str) -> str:
     return name
 
 
-def _are_the_same(
+def _count_kept(
     connection: DuckDBPyConnection, old: _Touched, incoming: Incoming
-) -> bool:
-    """Whether the batch's rows are the table's, counted with duplicates; both are equally many."""
+) -> int:
+    """How many of the batch's rows are among the touched ones, counted with duplicates."""
+    if not old.rows:
+        return 0
     columns = name_list(incoming.columns)
     new = f"SELECT {columns} FROM {incoming.table}"
     rows = f"SELECT {columns} FROM ({old.themselves()})"
-    return not count_rows(connection, f"({new} EXCEPT ALL {rows})")
+    return incoming.rows - count_rows(connection, f"({new} EXCEPT ALL {rows})")
+
+
+def _count_replaced(
+    connection: DuckDBPyConnection, old: _Touched, incoming: Incoming
+) -> int:
+    """How many of the touched rows make way for a row of the same key, each for one."""
+    if not old.rows:
+        return 0
+    keys = name_list(incoming.keys)
+    counted = f"SELECT {keys}, count(*) AS {ROW} FROM"
+    ((replaced,),) = connection.execute(
+        f"SELECT coalesce(sum(least(old.{ROW}, new.{ROW})), 0) "
+        f"FROM ({counted} ({old.themselves()}) GROUP BY {keys}) AS old "
+        f"JOIN ({counted} {incoming.table} GROUP BY {keys}) AS new "
+        f"ON {same_keys('old', 'new', names=incoming.keys)}"
+    ).fetchall()
+    return int(replaced)
 
 
 def _next_time(connection: DuckDBPyConnection, open_times: str, *, at: datetime) -> str:

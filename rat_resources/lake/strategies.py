@@ -342,6 +342,7 @@ def _start_anew(
         removed=removed,
         inserted=incoming.rows,
         deleted=sum(file.record_count for file in removed),
+        is_anew=target.table is not None,
     )
 
 
@@ -358,6 +359,8 @@ def _write(
         else []
     )
     change.forget(connection)
+    # A commit brings its table up to date.
+    before = None if target.table is None else row_count(target.table)
     committed = target.commit(added=added, removed=change.removed)
     if committed is None and target.table is not None:
         return _state(target.table)
@@ -368,6 +371,10 @@ def _write(
         rows_inserted=change.inserted,
         rows_updated=change.updated,
         rows_deleted=change.deleted,
+        rows_before=before,
+        rows_replaced=change.replaced,
+        rows_kept=change.kept,
+        is_anew=change.is_anew,
         files_added=len(added),
         bytes_written=sum(file.file_size_in_bytes for file in added),
         schema_changes=evolved.changes,

@@ -66,6 +66,11 @@ class Written:
     rows_inserted: int = 0
     rows_updated: int = 0
     rows_deleted: int = 0
+    rows_before: int | None = None  # None: there was no table
+    # Of the deleted rows, those in whose place their key has one again, and the same one again.
+    rows_replaced: int = 0
+    rows_kept: int = 0
+    is_anew: bool = False  # all rows made way, and nobody knows which of them changed
     files_added: int = 0
     bytes_written: int = 0
     schema_changes: tuple[SchemaChange, ...] = ()

@@ -82,6 +82,8 @@ class Run(RatBase):
     settings: Mapped[Json] = mapped_column(
         server_default="{}"
     )  # what the run was asked for
+    # What it changed of what stood on main, or would have: rat_assets.changes
+    changes: Mapped[Json | None]
 
 
 class RunInput(RatBase):
