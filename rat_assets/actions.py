@@ -42,6 +42,17 @@ class PublishConfig(dg.Config):
     message: str = ""
 
 
+class PreviewConfig(dg.Config):
+    """What the job `preview` is asked to try: a published name, or a path that its worker sees."""
+
+    pipeline: str
+    limit: int = 20
+    samples: bool = False
+    full_refresh: bool = False
+    timeout: float = 60.0
+    memory: str = "2GB"
+
+
 class RejectConfig(dg.Config):
     """Which landing file shall be taken out of its zone."""
 
@@ -119,7 +130,7 @@ def user() -> str:
 
 def jobs() -> Sequence[dg.JobDefinition]:
     """The named jobs."""
-    return [run_job, publish_job, reconcile_job, reject_job]
+    return [run_job, publish_job, preview_job, reconcile_job, reject_job]
 
 
 @dg.op(name="run_pipelines", required_resource_keys={"platform"})
@@ -163,6 +174,34 @@ def publish_op(context: dg.OpExecutionContext, config: PublishConfig) -> None:
     )
 
 
+@dg.op(name="preview_pipeline", required_resource_keys={"platform"})
+def preview_op(context: dg.OpExecutionContext, config: PreviewConfig) -> None:
+    """Try a pipeline against main with its tests; nothing is written."""
+    from rat_assets.commands import authoring  # noqa: PLC0415 - the command line need not load it
+
+    with failing():
+        seen = authoring.look(
+            context.resources.platform,
+            config.pipeline,
+            rows=config.limit,
+            samples=config.samples,
+            full_refresh=config.full_refresh,
+            timeout=config.timeout,
+            memory=config.memory,
+        )
+    lines = list(authoring.describe(seen))
+    context.log.info("\n".join(lines))
+    context.add_output_metadata(
+        {
+            "preview": dg.MetadataValue.md("```text\n" + "\n".join(lines) + "\n```"),
+            "would_publish": seen.would_publish,
+            "rows_returned": seen.sample.count,
+        }
+    )
+    if not seen.would_publish:
+        raise dg.Failure(lines[-1], allow_retries=False)
+
+
 @dg.op(name="reconcile_all", required_resource_keys={"platform"})
 def reconcile_op(context: dg.OpExecutionContext) -> None:
     """Finish or undo what a crash left open."""
@@ -196,6 +235,12 @@ def run_job() -> None:
 def publish_job() -> None:
     """Publish a folder tree of pipelines."""
     publish_op()
+
+
+@dg.job(name="preview", executor_def=dg.in_process_executor)
+def preview_job() -> None:
+    """Try a pipeline with its tests, and write nothing."""
+    preview_op()
 
 
 @dg.job(name="reconcile", executor_def=dg.in_process_executor)

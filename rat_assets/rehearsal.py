@@ -21,6 +21,7 @@ from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
 from rat_assets.phases import Attempt, Step
 from rat_assets.quality import Bench, TestResult
+from rat_assets.samples import select_list
 from rat_resources import landing, runs
 from rat_resources.errors import CancelledError, LandingError, QueryError, RatError
 from rat_resources.lake import register
@@ -91,9 +92,20 @@ def preview(
     whole: Platform, draft: Draft, *, ask: "Ask", limits: Limits | None = None
 ) -> Preview:
     """Run a draft against main with its tests; whatever becomes of it, nothing stays."""
+    refuse_hand_written(draft)
     check_fit(whole, draft)
     with rehearsing(whole, draft, ask=ask, limits=limits or Limits()) as rehearsal:
         return rehearsal.preview()
+
+
+def refuse_hand_written(draft: Draft) -> None:
+    """QueryError of a hand-written asset: only Dagster has its function."""
+    if draft.spec.hand_written:
+        message = f"{draft.spec.table} is an asset written by hand, and only a run has its function"
+        raise QueryError(
+            message,
+            fix=f"run its function in a test of yours, or rat run {draft.spec.table}",
+        )
 
 
 def compile_draft(whole: Platform, draft: Draft, *, ask: "Ask") -> Compiled:
@@ -414,11 +426,11 @@ class Rehearsal(Attempt):
     def inspect(self, batch: Batch) -> None:
         """Keep the columns and the first rows of what the query returned."""
         self.columns = batch.columns
-        first = sample(
-            self.connection,
-            f"FROM {batch.table} ORDER BY rowid LIMIT {self.limits.rows}",
-            limit=self.limits.rows,
-        )
+        names = [column.name for column in batch.columns]
+        listed = select_list(names, masked=self.masked)
+        rows = self.limits.rows
+        query = f"SELECT {listed} FROM {batch.table} ORDER BY rowid LIMIT {rows}"
+        first = sample(self.connection, query, limit=rows)
         self.returned = replace(first, count=batch.rows)
 
     def write(self, profile: Profile) -> None:

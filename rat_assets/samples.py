@@ -31,10 +31,7 @@ def sample_table(
         return []
     names = table.schema().column_names
     columns, hidden = names[:COLUMNS], len(names) - COLUMNS
-    selected = ", ".join(
-        f"'{MASK}' AS {quote(column)}" if column.casefold() in masked else quote(column)
-        for column in columns
-    )
+    selected = select_list(columns, masked=masked)
     query = f"SELECT {selected} FROM {quote(str(name))} LIMIT {ROWS}"
     try:
         rows = sample(connection, query, limit=ROWS).objects
@@ -44,6 +41,14 @@ def sample_table(
         return []  # a run shall not fail for want of something to look at
     more = {"…": f"{hidden:,} more columns"} if hidden > 0 else {}
     return [row | more for row in rows]
+
+
+def select_list(columns: Sequence[str], *, masked: Collection[str]) -> str:
+    """What a SELECT lists to return *columns*, and a mask in place of what is *masked*."""
+    return ", ".join(
+        f"'{MASK}' AS {quote(column)}" if column.casefold() in masked else quote(column)
+        for column in columns
+    )
 
 
 def mask(

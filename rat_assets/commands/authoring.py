@@ -31,6 +31,7 @@ from rat_resources.errors import QueryError
 from rat_resources.lake.types import type_words
 from rat_resources.metadata.quality import Verdict
 from rat_resources.names import TableName
+from rat_resources.platform import Platform
 
 FAILED = 1
 OFFENDERS_SHOWN = 5
@@ -77,21 +78,42 @@ def preview(
     as_json: bool,
 ) -> int:
     """Try a draft and show what came of it; the exit code."""
-    whole = open_platform()
-    draft = find_draft(whole, word)
-    with listening(is_script=draft.spec.type == "python"):
-        seen = preview_draft(
-            whole,
-            draft,
-            ask=Ask(full_refresh=full_refresh, samples=samples),
-            limits=Limits(rows=rows, seconds=timeout, memory=memory),
-        )
+    seen = look(
+        open_platform(),
+        word,
+        rows=rows,
+        samples=samples,
+        full_refresh=full_refresh,
+        timeout=timeout,
+        memory=memory,
+    )
     tell(seen.notes)
     if as_json:
         print_json(as_object(seen))
     else:
         click.echo("\n".join(describe(seen)))
     return 0 if seen.would_publish else FAILED
+
+
+def look(
+    whole: Platform,
+    word: str,
+    *,
+    rows: int,
+    samples: bool,
+    full_refresh: bool,
+    timeout: float,
+    memory: str,
+) -> Preview:
+    """What came of trying a draft."""
+    draft = find_draft(whole, word)
+    with listening(is_script=draft.spec.type == "python"):
+        return preview_draft(
+            whole,
+            draft,
+            ask=Ask(full_refresh=full_refresh, samples=samples),
+            limits=Limits(rows=rows, seconds=timeout, memory=memory),
+        )
 
 
 @contextmanager

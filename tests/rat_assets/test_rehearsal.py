@@ -10,7 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
+from rat_assets.actions import preview_job
 from rat_assets.cli import rat
+from rat_resources.wiring import resources
 from tests.factories import ORDERS, Shop
 
 FIRST = "id,customer,amount\n1,ann,10\n2,bob,20\n"
@@ -190,6 +192,16 @@ def test_a_zone_with_nothing_says_what_to_do(shop: Shop) -> None:
     assert "_samples/" in result.stderr
 
 
+def test_a_preview_masks_personal_data(open_shop: Shop) -> None:
+    write(open_shop, f"{GOLD}/config.yaml", "columns: {customer: {pii: true}}\n")
+
+    result = call("preview", open_shop.folder / GOLD)
+
+    assert result.exit_code == 0, result.output
+    assert "•••" in result.stdout
+    assert "ann" not in result.stdout
+
+
 def test_a_draft_that_was_never_published_can_be_tried(open_shop: Shop) -> None:
     query = "SELECT customer FROM {{ ref('silver.orders') }}"
     path = write(open_shop, "shop/pipelines/gold/customers/pipeline.sql", query)
@@ -327,6 +339,22 @@ def test_what_is_no_draft_is_met_with_advice(
 
     assert result.exit_code == 1, open_shop
     assert said in result.stderr
+
+
+def test_the_same_is_a_job_of_dagster(open_shop: Shop) -> None:
+    asked = {"ops": {"preview_pipeline": {"config": {"pipeline": "shop.gold.revenue"}}}}
+
+    result = preview_job.execute_in_process(
+        run_config=asked, instance=open_shop.instance, resources=resources()
+    )
+
+    (shown,) = [
+        event.step_output_data.metadata
+        for event in result.all_node_events
+        if event.is_successful_output
+    ]
+    assert "2 rows returned" in str(shown["preview"].value)
+    assert "✔ it would be published" in str(shown["preview"].value)
 
 
 # Testing.
