@@ -80,18 +80,22 @@ def state(tx: Session, facts: Mapping[str, Any], *, pipeline_id: uuid.UUID) -> N
 
 def load(tx: Session, dataset: str) -> Lineage | None:
     """What is known of a dataset; None when it was never traced."""
-    traced = tx.get(TracedTable, dataset)
-    if traced is None:
+    edge = ColumnLineage.output_dataset == TracedTable.dataset
+    rows = tx.execute(
+        select(TracedTable, ColumnLineage)
+        .outerjoin(ColumnLineage, edge)
+        .where(TracedTable.dataset == dataset)
+    ).all()
+    if not rows:
         return None
-    untold = set(traced.untold)
+    traced, untold = rows[0][0], set(rows[0][0].untold)
     found: dict[str, list[ColumnName]] = {
         name: [] for name in traced.columns if name not in untold
     }
-    edges = ColumnLineage.output_dataset == dataset
-    for each in tx.scalars(select(ColumnLineage).where(edges)):
-        found[each.output_column].append(
-            ColumnName(each.input_dataset, each.input_column)
-        )
+    for _, each in rows:
+        if each is not None:
+            source = ColumnName(each.input_dataset, each.input_column)
+            found[each.output_column].append(source)
     return Lineage(
         dataset,
         tuple(traced.columns),
