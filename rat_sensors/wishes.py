@@ -14,7 +14,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.definitions.target import ExecutableDefinition
 from sqlalchemy.orm import Session
 
-from rat_resources import releases, wishes
+from rat_resources import graph, wishes
 from rat_resources.metadata import Metadata
 from rat_resources.names import TableName
 from rat_resources.runs import LABELS_TAG, TRIGGER_TAG
@@ -38,12 +38,12 @@ def graph_of(tx: Session, *, written: Collection[TableName] = ()) -> list[Node]:
     return [
         Node(
             pipeline_id=each.pipeline_id,
-            table=each.spec.table,
-            upstream=frozenset(each.spec.refs),
-            eager=each.spec.automation == "eager",
+            table=each.table,
+            upstream=frozenset(each.refs),
+            eager=each.automation == "eager",
         )
-        for each in releases.load(tx)
-        if not each.spec.hand_written or each.spec.table in written
+        for each in graph.outlines(tx)
+        if not each.hand_written or each.table in written
     ]
 
 
@@ -159,11 +159,11 @@ def ask_for_due(
     with metadata.transaction() as tx:
         if not wishes.is_any_open(tx):
             return [], ()
-        graph = graph_of(tx, written=written)
-        shape = Shape.of(graph)
+        pipelines = graph_of(tx, written=written)
+        shape = Shape.of(pipelines)
         pending = follow_up(tx, instance, shape=shape)
         busy = busy_pipelines(tx, tables=pending.active, shape=shape)
-        plan = wishes.plan(wishes.due(tx), graph=graph, active=busy)
+        plan = wishes.plan(wishes.due(tx), graph=pipelines, active=busy)
         asks = [ask for ask in plan.asks if wishes.request(tx, ask)]
     return [*pending.again, *asks], plan.held
 

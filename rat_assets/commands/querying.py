@@ -16,7 +16,7 @@ from duckdb import DuckDBPyConnection
 from rat_assets.commands.display import print_table
 from rat_assets.commands.opening import open_platform
 from rat_assets.inputs import Inputs
-from rat_resources import releases
+from rat_resources import graph, releases
 from rat_resources.errors import NotFoundError, QueryError
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.rows import as_json
@@ -64,8 +64,8 @@ def inputs_at(whole: Platform, at: str) -> Inputs:
 def readable_tables(whole: Platform, inputs: Inputs) -> set[TableName]:
     """Every table there, and every view of the release."""
     with whole.metadata.transaction() as tx:
-        pipelines = releases.load(tx, release=inputs.release)
-    views = {each.spec.table for each in pipelines if each.spec.is_view}
+        outlines = graph.outlines(tx, release=inputs.release)
+    views = {each.table for each in outlines if each.is_view}
     return views | set(whole.lake.published(at=inputs.at))
 
 

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Iterator
-from types import SimpleNamespace
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -10,9 +10,10 @@ from rat_resources import releases, wishes
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.automation import Wish
 from rat_resources.names import TableName
+from rat_resources.specs import pipeline_folder
+from rat_resources.store import Store
 from rat_resources.wishes import Node
 from rat_sensors import wishes as sensors
-from tests.rat_resources.rows import make_pipeline
 
 ORDERS = TableName("shop", "bronze", "orders")
 
@@ -39,14 +40,14 @@ def dagster() -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture(autouse=True)
-def published(metadata: Metadata, monkeypatch: pytest.MonkeyPatch) -> None:
+def published(metadata: Metadata, tmp_path: Path) -> None:
+    folder = tmp_path / "tree" / pipeline_folder(ORDERS)
+    folder.mkdir(parents=True)
+    (folder / "pipeline.sql").write_text("SELECT 1 AS id")
+    releases.publish(metadata, Store(tmp_path / "store"), folder=tmp_path / "tree")
     with metadata.transaction() as tx:
-        pipeline_id = make_pipeline(tx)
-        wishes.wish(tx, pipeline_id, label="schedule:0 * * * *", reason="1")
-    # What a release is, is told elsewhere.
-    spec = SimpleNamespace(table=ORDERS, refs=(), automation="eager", hand_written="")
-    release = [SimpleNamespace(pipeline_id=pipeline_id, spec=spec)]
-    monkeypatch.setattr(releases, "load", lambda _tx: release)
+        (pipeline,) = releases.load(tx)
+        wishes.wish(tx, pipeline.pipeline_id, label="schedule:0 * * * *", reason="1")
 
 
 def tick(metadata: Metadata, instance: dg.DagsterInstance) -> list[dg.RunRequest]:
@@ -122,4 +123,4 @@ def test_the_graph_is_what_the_release_holds(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
         (node,) = sensors.graph_of(tx)
 
-    assert node == Node(node.pipeline_id, ORDERS)
+    assert node == Node(node.pipeline_id, ORDERS, eager=False)
