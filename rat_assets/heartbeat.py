@@ -4,11 +4,13 @@ Dagster cannot stop a run that executes in its own process, so the run looks for
 """
 
 import _thread
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
+from queue import Empty, SimpleQueue
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 import duckdb
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
@@ -34,6 +36,9 @@ class Watch:
     def __init__(self) -> None:
         self.stopped: RatError | None = None
         self.over = threading.Event()
+        # Of all that wakes a thread, this alone may be used by a signal's handler.
+        self.woken: SimpleQueue[None] = SimpleQueue()
+        self.handler: Any = None  # what a Ctrl-C did before
         self.connection: DuckDBPyConnection | None = None
         self.runs_python = False
         self.was_interrupted = False
@@ -43,6 +48,8 @@ class Watch:
 
     def __enter__(self) -> Self:
         self.thread.start()
+        if threading.current_thread() is threading.main_thread():
+            self.handler = signal.signal(signal.SIGINT, self.hear_signal)
         return self
 
     def __exit__(
@@ -52,12 +59,33 @@ class Watch:
         trace: TracebackType | None,
     ) -> None:
         self.connection = None
+        # Dagster lets SIGTERM do what SIGINT does.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) == self.hear_signal:
+                signal.signal(number, self.handler)
         self.over.set()
+        self.woken.put(None)
         self.thread.join()
 
     def beat(self) -> None:
         """What the thread does, until it is over."""
         raise NotImplementedError
+
+    def is_over(self, *, after: float) -> bool:
+        """Wait so many seconds; whether it was over before, by its end or by a Ctrl-C."""
+        try:
+            self.woken.get(timeout=after)
+        except Empty:
+            return False
+        self.interrupt_again()
+        return True
+
+    def hear_signal(self, number: int, frame: FrameType | None) -> None:
+        """Take a Ctrl-C: what it raises may be lost in a library, so the thread follows it up."""
+        self.stopped = self.stopped or CancelledError("somebody pressed Ctrl-C")
+        self.woken.put(None)
+        if callable(self.handler):
+            self.handler(number, frame)
 
     def watch(self, connection: DuckDBPyConnection) -> None:
         """Interrupt this connection's query when the run is to stop."""
@@ -73,6 +101,10 @@ class Watch:
         self.stopped = reason
         if self.runs_python:
             _thread.interrupt_main()
+        self.interrupt_again()
+
+    def interrupt_again(self) -> None:
+        """Interrupt whatever query runs, until it is over."""
         self.interrupt()
         while not self.over.wait(INTERRUPT_AGAIN):
             self.interrupt()
@@ -113,7 +145,7 @@ class Heartbeat(Watch):
 
     def beat(self) -> None:
         """Keep the lease and look at Dagster's run, until the run is over."""
-        while not self.over.wait(HEARTBEAT.total_seconds()):
+        while not self.is_over(after=HEARTBEAT.total_seconds()):
             try:
                 with self.metadata.transaction() as tx:
                     leases.beat(tx, self.hold)
@@ -138,7 +170,7 @@ class Deadline(Watch):
 
     def beat(self) -> None:
         """Wait for the end, or for the deadline."""
-        if not self.over.wait(self.seconds):
+        if not self.is_over(after=self.seconds):
             self.stop(self.reason)
 
 

@@ -762,6 +762,7 @@ class Attempt:
             facts=stated,
         )
         with self.heart.uninterrupted():
+            self.heart.refuse_stop()
             with metadata.transaction() as tx:
                 publications.intend(tx, intent)
             commit = publications.publish(metadata, refs, self.run_id, hold=self.hold)

@@ -1,7 +1,11 @@
 """What a run's mistake is told, and that nothing is lost or half-done after it."""
 
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dagster as dg
@@ -13,7 +17,8 @@ from rat_resources.metadata.runs import Lease
 from rat_resources.settings import Settings
 from tests import conftest
 from tests.factories import Shop
-from tests.hooks import settle
+from tests.hooks import settle, when
+from tests.rat_assets.test_cli import spawn
 
 # What runs leave is looked at, so each test has a RAT of its own.
 shop = conftest.shop
@@ -318,3 +323,114 @@ def test_a_log_that_does_not_fit_on_the_disk_holds_nothing_back(
 
     assert "No space left on device" in (report.tables[0].error or "")
     assert again.succeeded
+
+
+# Others at the same time.
+
+APPENDING = "-- @merge_strategy: append_only\nSELECT range AS n FROM range(3)"
+
+
+def test_a_full_refresh_takes_nothing_from_a_run_that_reads(shop: Shop) -> None:
+    reads = "SELECT count(*) AS rows, min(n) AS least FROM {{ ref('bronze.numbers') }}"
+    shop.publish(GOOD | {"shop/pipelines/gold/total/pipeline.sql": reads})
+    shop.run("shop.bronze.numbers")
+    more = dict.fromkeys(GOOD, "SELECT range + 1 AS n FROM range(5)")
+
+    def refresh() -> None:
+        shop.publish(more)
+        with ThreadPoolExecutor() as pool:
+            refreshed = pool.submit(
+                shop.run, "shop.bronze.numbers", full_refresh=True
+            ).result(timeout=60)
+        assert refreshed.succeeded
+
+    with when("write", refresh):
+        during = shop.run("shop.gold.total")
+    rows = shop.rows("shop.gold.total")
+    after = shop.run("shop.gold.total")
+
+    assert (during.succeeded, rows) == (True, [(3, 0)])
+    assert (after.succeeded, shop.rows("shop.gold.total")) == (True, [(5, 1)])
+    assert_nothing_is_half_done(shop, main=shop.main)
+
+
+def test_two_processes_run_one_pipeline_one_after_the_other(shop: Shop) -> None:
+    shop.publish(bronze({"numbers": APPENDING}))
+
+    both = [spawn(["run", "shop"], shop.whole.settings) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(shop.rows("shop.bronze.numbers")) == 6
+    first, second = sorted(
+        shop.runs(), key=lambda run: run.finished_at or run.created_at
+    )
+    assert (second.started_at or first.created_at) > (
+        first.finished_at or first.created_at
+    )
+    assert_nothing_is_half_done(shop, main=shop.main)
+
+
+# Ctrl-C.
+
+ENDLESS = "SELECT max(a.range + b.range) AS n FROM range(4000000) a, range(4000000) b"
+INTERRUPTED = {
+    "branch": "shop.bronze.numbers",
+    "compile": "shop.bronze.numbers",
+    "write": "shop.bronze.endless",
+    "test": "shop.bronze.tested",
+    "publish": "shop.bronze.numbers",
+}
+# Says when a phase has begun; a phase that is over at once waits there for the signal.
+CHILD = """
+import os, sys, threading
+from rat_assets import journal
+from rat_assets.commands.running import run_ask
+from rat_assets.runner import RunAsk
+from rat_resources.platform import platform
+
+screen = os.fdopen(os.dup(1), "w")
+for word in sys.argv[1:]:
+    phase, _, table = word.partition("=")
+
+    def listen(progress):
+        if (progress.phase, progress.state) == (phase, "begun"):
+            print(phase, file=screen, flush=True)
+            if phase not in ("write", "test"):
+                threading.Event().wait(60)
+
+    journal.listeners[:] = [listen]
+    report, stopped = run_ask(platform(), RunAsk((table,)))
+    print(report.tables[0].status, stopped, file=screen, flush=True)
+"""
+
+
+def test_ctrl_c_in_any_phase_publishes_nothing_and_leaves_nothing(shop: Shop) -> None:
+    shop.publish(
+        bronze(
+            {"numbers": reading(rows=2), "endless": ENDLESS, "tested": "SELECT 1 AS n"}
+        )
+        | {"shop/pipelines/bronze/tested/tests/quality/endless.sql": ENDLESS}
+    )
+    settle(shop.land("january.csv", "id\n1\n"))
+    before = shop.main
+    words = [f"{phase}={table}" for phase, table in INTERRUPTED.items()]
+
+    told = []
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, *words],
+        env=os.environ | shop.whole.settings.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        for phase in INTERRUPTED:
+            assert child.stdout.readline() == f"{phase}\n"
+            child.send_signal(signal.SIGINT)
+            told.append(child.stdout.readline())
+
+    assert told == ["cancelled True\n"] * len(INTERRUPTED)
+    assert {run.status for run in shop.runs()} == {"cancelled"}
+    assert claims(shop) == []
+    assert_nothing_is_half_done(shop, main=before)
+    assert shop.run("shop.bronze.numbers").tables[0].rows_total == 2

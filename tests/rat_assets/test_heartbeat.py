@@ -1,9 +1,15 @@
 """What tells a run that it is to stop."""
 
-import duckdb
+import os
+import signal
 
-from rat_assets.heartbeat import is_interrupt
-from rat_resources.errors import QueryError
+import duckdb
+import pytest
+
+from rat_assets.heartbeat import Deadline, is_interrupt
+from rat_resources.errors import CancelledError, QueryError
+
+ENDLESS = "SELECT max(a.range + b.range) FROM range(4000000) a, range(4000000) b"
 
 
 def test_an_error_that_an_interrupt_caused_is_one_too() -> None:
@@ -14,3 +20,19 @@ def test_an_error_that_an_interrupt_caused_is_one_too() -> None:
     assert is_interrupt(duckdb.InterruptException("INTERRUPT Error: Interrupted!"))
     assert not is_interrupt(QueryError("no such column"))
     assert not is_interrupt(RuntimeError("something else"))
+
+
+def test_a_ctrl_c_that_a_library_swallowed_ends_the_query_all_the_same() -> None:
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    hour = Deadline(3600, reason=CancelledError("too late"))
+
+    with hour, duckdb.connect() as connection:
+        hour.watch(connection)
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(duckdb.InterruptException):
+            connection.execute(ENDLESS)
+        with pytest.raises(CancelledError, match="Ctrl-C"):
+            hour.refuse_stop()
+    restored = signal.signal(signal.SIGINT, before)
+
+    assert restored != hour.hear_signal
