@@ -20,9 +20,9 @@ def is_name(text: str) -> bool:
     return PATTERN.fullmatch(text) is not None
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that somebody who wrote *word* most probably meant."""
-    matches = get_close_matches(word, list(known), n=1, cutoff=0.6)
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The known word that somebody who wrote *word* most probably meant; 1 is the very word."""
+    matches = get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return matches[0] if matches else None
 
 

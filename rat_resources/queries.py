@@ -70,6 +70,9 @@ def answering(
     tokens = tokenize(sql)
     refuse_writing(sql, tokens)
     spellings = Spellings.of(known)
+    if asks_for_tables(tokens):
+        sql = list_tables(known)
+        tokens = tokenize(sql)
     spelled = spellings.spell(sql, tokens)
     register(connection, spelled.tables)
     for table in sorted(spelled.tables):
@@ -116,6 +119,18 @@ def refuse_writing(sql: str, tokens: Iterable[Token]) -> None:
     if statements and statements[-1].type not in READING:
         message = f"{statements[-1].type.name} does not only read"
         raise QueryError(message, fix=ONLY_READING)
+
+
+def asks_for_tables(tokens: Iterable[Token]) -> bool:
+    """Whether a query asks which tables there are."""
+    words = [token.text.upper() for token in tokens if token.text != ";"]
+    return words in (["SHOW", "TABLES"], ["SHOW", "ALL", "TABLES"], ["SHOW"])
+
+
+def list_tables(known: Iterable[TableName]) -> str:
+    """A query for the names of *known* tables: DuckDB knows those alone that a query names."""
+    names = ", ".join(literal(str(table)) for table in sorted(known))
+    return f"SELECT unnest([{names}]::VARCHAR[]) AS name"
 
 
 def lock(connection: DuckDBPyConnection, *, readable: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from rat_resources.errors import SettingsError
+from rat_resources.names import nearest
 
 Source = Literal["environment", "default", "DAGSTER_HOME"]
 
@@ -50,6 +51,7 @@ class Settings:
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Read the settings; SettingsError names the variable that makes no sense."""
         environ = os.environ if environ is None else environ
+        refuse_misspelt(environ)
         project = find_project(environ)
         home = Path(environ.get("RAT_HOME") or project / ".rat").expanduser().absolute()
         return cls(
@@ -123,6 +125,19 @@ VARIABLES = {
     "DAGSTER_HOME": "the folder of dagster.yaml",
     "RAT_DEBUG": "1 shows the traceback of an error that nobody expected",
 }
+
+
+def refuse_misspelt(environ: Mapping[str, str]) -> None:
+    """SettingsError for a variable that is nearly one of ours: what it says would go unheard."""
+    for name in environ:
+        if not name.startswith("RAT_") or name in VARIABLES:
+            continue
+        guess = nearest(name, VARIABLES, cutoff=0.8)
+        if guess is not None:
+            message = f"{name} is no setting"
+            raise SettingsError(
+                message, fix=f"did you mean {guess}? `rat settings` lists them all"
+            )
 
 
 def shows_tracebacks(environ: Mapping[str, str] | None = None) -> bool:

@@ -146,7 +146,9 @@ def serve_until_stopped(
     )
     click.echo("starting Dagster …")
     wait_for(lambda: is_serving_code(code_socket), what=[code])
-    port = free_port(port)
+    wanted, port = port, free_port(port)
+    if port != wanted:
+        click.echo(f"port {wanted} is taken by somebody else; {port} is free")
     web = begin(
         "web server",
         ["dagster_webserver", "-w", str(workspace), "-h", HOST, "-p", str(port)],

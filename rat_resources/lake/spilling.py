@@ -10,13 +10,19 @@ from pathlib import Path
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
+from rat_resources.errors import StoreError
 from rat_resources.workers import is_dead, this_worker
 
 
 @contextmanager
 def spill_folder(root: Path) -> Iterator[Path]:
     """The name of a folder below *root* that nobody else has; DuckDB makes it when it spills."""
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"{root} cannot be made: {error.strerror}"
+        fix = "let RAT write there, or set RAT_HOME to another folder"
+        raise StoreError(message, fix=fix) from error
     forget_dead(root)
     owner = quote(this_worker(), safe="")
     folder = root / f"{owner},{uuid4().hex}"

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Self
 
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -25,6 +26,10 @@ DIALECTS = ("postgres", "postgresql")
 # serialization (55, 40) and a cancelled statement (57014) belong to whoever sent it.
 UNUSABLE = ("08", "28", "3D", "53", "57", "58")
 CANCELLED = "57014"
+READ_ONLY = "25006"
+FORBIDDEN = "42501"
+# The oldest that the tests have seen.
+OLDEST = 15
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Metadata:
             connect_args={"prepare_threshold": None, "connect_timeout": 10},
         )
         event.listen(engine, "handle_error", translate)
+        # Before SQLAlchemy asks what an old server may not know.
+        event.listen(engine, "connect", refuse_old, insert=True)
         return cls(engine)
 
     @property
@@ -146,12 +153,31 @@ def translate(context: ExceptionContext) -> MetadataError | None:
     return MetadataError(message, fix=advice(state))
 
 
+def refuse_old(connection: psycopg.Connection, _record: object) -> None:
+    """MetadataError when the server is older than what RAT's statements need."""
+    version = connection.info.server_version
+    if version >= OLDEST * 10_000:
+        return
+    major = version // 10_000
+    shown = f"{major}.{version // 100 % 100}" if major < 10 else major  # noqa: PLR2004 - as 9.6 was called
+    message = (
+        f"Postgres at {connection.info.host}:{connection.info.port} is version {shown}"
+    )
+    connection.close()
+    raise MetadataError(
+        message,
+        fix=f"upgrade it to {OLDEST} or newer, or unset RAT_POSTGRES_URL for the embedded one",
+    )
+
+
 def is_unusable(error: DBAPIError, state: str | None) -> bool:
     """Whether the server, not the statement, is what is wrong."""
     if state is None:
         return (
             error.connection_invalidated or type(error).__name__ == "OperationalError"
         )
+    if state in (READ_ONLY, FORBIDDEN):
+        return True
     return state[:2] in UNUSABLE and state != CANCELLED
 
 
@@ -166,6 +192,10 @@ def advice(state: str | None) -> str:
     """What the operator can do about an error of this class."""
     if state is not None and state.startswith("3D"):
         return "create that database, or correct RAT_POSTGRES_URL"
+    if state == READ_ONLY:
+        return "name the primary, or let its user write (default_transaction_read_only)"
+    if state == FORBIDDEN:
+        return "grant its user CREATE on the database, and the schemas that RAT made"
     if state is not None and state.startswith("53"):
         return "give it more connections, memory or disk"
     return "see that it runs, and that RAT_POSTGRES_URL is right (`rat settings`)"

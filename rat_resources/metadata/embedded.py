@@ -626,5 +626,6 @@ def translated(home: Path) -> Iterator[None]:
     except (OSError, subprocess.SubprocessError) as error:
         message = f"the embedded Postgres of {home} cannot be used: {error}"
         raise MetadataError(
-            message, fix="make that possible, or set RAT_POSTGRES_URL"
+            message,
+            fix="let RAT write to RAT_HOME, or set RAT_HOME or RAT_POSTGRES_URL",
         ) from error

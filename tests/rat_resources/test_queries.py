@@ -160,6 +160,15 @@ def test_every_way_to_look_is_allowed(ask: Asking, sql: str) -> None:
     ask(sql)
 
 
+@pytest.mark.parametrize("sql", ["SHOW TABLES", "show all tables;"])
+def test_the_tables_that_are_shown_are_those_that_can_be_asked(
+    ask: Asking, sql: str
+) -> None:
+    rows = ask(sql)
+
+    assert rows == [(str(table),) for table in sorted(KNOWN)]
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -61,19 +61,25 @@ def ensure_head(engine: Engine, *, upgrade_old: bool) -> None:
     found = current(engine)
     if found == head():
         return
-    if found is not None and found not in revisions():
-        message = (
-            f"the database is at revision {found}, newer than this checkout's {head()}"
-        )
-        raise MetadataError(message, fix="update the checkout")
+    refuse_newer(found)
     if found is not None and not upgrade_old:
         message = f"the database is at revision {found}, this checkout needs {head()}"
         raise MetadataError(message, fix="run `rat migrate`")
     upgrade(engine)
 
 
+def refuse_newer(found: str | None) -> None:
+    """MetadataError for a revision that this checkout does not know."""
+    if found is not None and found not in revisions():
+        message = (
+            f"the database is at revision {found}, newer than this checkout's {head()}"
+        )
+        raise MetadataError(message, fix="update the checkout")
+
+
 def upgrade(engine: Engine) -> None:
     """Bring the database to the head; nothing happens when it is there."""
+    refuse_newer(current(engine))
     with locked(engine) as connection:
         ensure_schema(connection, SCHEMA)
         migrate(connection, lambda script, at: script._upgrade_revs("head", at))  # noqa: SLF001 - what alembic's own command calls
