@@ -28,14 +28,8 @@ DESCRIPTION_LENGTH = 200
 def describe(step: Step, outcome: Outcome) -> dict[str, Any]:
     """What a materialization shows; what a stranger asks first comes first."""
     groups = (describe_group(step, outcome) for describe_group in GROUPS)
-    charts = describe_charts(step, outcome)
-    pictures = {
-        name: value
-        for name, value in charts.items()
-        if isinstance(value, dg.MarkdownMetadataValue)
-    }
-    # Pictures come first, a line each, and their long tables last; they have bounds of their own.
-    return {**pictures, **fit(groups, limit=BYTES), **charts}
+    # Pictures come first, a line each; they have bounds of their own.
+    return {**describe_charts(step, outcome), **fit(groups, limit=BYTES)}
 
 
 def describe_rows(_step: Step, outcome: Outcome) -> Entries:
@@ -61,7 +55,7 @@ def total_of(table: Table, what: str) -> int | None:
 
 
 def describe_charts(step: Step, outcome: Outcome) -> Entries:
-    """The pictures that the author wants, and their numbers."""
+    """The pictures that the author wants."""
     return show_charts(
         outcome.charts, source=str(step.spec.table), log=outcome.journal.log
     )
@@ -204,11 +198,11 @@ GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
     describe_changes,
     describe_columns,
     describe_sample,
-    describe_numbers,
     describe_inputs,
     describe_sources,
     describe_query,
     describe_phases,
     describe_run,
     describe_place,
+    describe_numbers,
 )
