@@ -73,6 +73,7 @@ from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.sql import quote
 from rat_resources.lake.writing import Written
+from rat_resources.landing_patterns import find_unread
 from rat_resources.leases import Hold
 from rat_resources.lineage import Lineage
 from rat_resources.metadata.runs import Run, RunStatus
@@ -158,6 +159,7 @@ class Attempt:
     written: Written | None = None
     table: Table | None = None
     files: list[landing.ClaimedFile] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # what lies in its zones unread
     folders: Mapping[str, Path] = field(default_factory=dict)
     lineage: Lineage | None = None
     lineage_is_news: bool = False  # Postgres knows it otherwise, or not at all
@@ -333,9 +335,17 @@ class Attempt:
             with platform.metadata.transaction() as tx:
                 zone = landing.get_zone(tx, self.name.namespace, name=mention.name)
                 if zone is not None:
-                    landing.look(
+                    looked = landing.look(
                         tx, zone, root=platform.settings.store, now=self.started_at
                     )
+                    self.say_refused(zone, looked)
+
+    def say_refused(self, zone: landing.Zone, looked: landing.Looked) -> None:
+        """Say which files this run does not read, though they lie in its zone."""
+        for refused in looked.refused[: landing.MOST_NAMED]:
+            what = f"{zone}/{refused.name} is not read: {refused.why}"
+            self.journal.say(what, level="warning")
+            self.refused.append(what)
 
     def claim_files(self, tx: Session) -> list[landing.ClaimedFile]:
         """Pin the landing files that this run reads."""
@@ -373,6 +383,7 @@ class Attempt:
         if self.spec.type == "sql":
             self.sql = self.render(self.source.code, path=self.spec.code_file)
             self.journal.say(f"query:\n{self.sql}", level="debug")
+            self.leave_unread()
 
     def connect(self) -> None:
         """Open the DuckDB of this run, which ends with it."""
@@ -424,15 +435,16 @@ class Attempt:
         for zone in self.spec.zones:
             files = [file for file in self.files if file.zone.name == zone.name]
             if not files and not zone.new:
-                message = f"landing zone {self.name.namespace}/{zone.name} has no files to read"
-                raise LandingError(
-                    message, fix=f"rat upload {self.name.namespace}/{zone.name} FILE"
-                )
+                name = f"{self.name.namespace}/{zone.name}"
+                message = f"landing zone {name} has no files to read"
+                message = "; ".join([message, *self.refused])
+                raise LandingError(message, fix=f"rat upload {name} FILE")
         if not self.files:
             message = (
                 f"{self.name} has nothing to read: its landing zones have no files"
             )
             names = ", ".join(zone.name for zone in self.spec.zones)
+            message = "; ".join([message, *self.refused])
             raise LandingError(message, fix=f"put a file into {names}")
 
     def copy_files(self) -> dict[str, Path]:
@@ -451,7 +463,44 @@ class Attempt:
         gone = {dropped.file.id for dropped in staged.dropped}
         self.files = [file for file in self.files if file.id not in gone]
         landing.refuse_unexpected(self.connection, self.files, folders=staged.folders)
+        landing.refuse_empty(self.files)
         return staged.folders
+
+    def leave_unread(self) -> None:
+        """Let go of the files that no path in the query matches, or they would count as read."""
+        unread = {
+            (zone.name, name)
+            for zone in self.spec.zones
+            for name in self.find_unread(zone.name)
+        }
+        if not unread:
+            return
+        left = [file for file in self.files if (file.zone.name, file.name) in unread]
+        for file in left[: landing.MOST_NAMED]:
+            self.journal.say(
+                f"{file.zone}/{file.name}: {landing.UNREAD}", level="warning"
+            )
+        with self.platform.metadata.transaction() as tx:
+            landing.leave(tx, self.run_id, files=left)
+        self.files = [file for file in self.files if file not in left]
+        if self.files:
+            return
+        if self.table is None or not all(zone.new for zone in self.spec.zones):
+            some = left[0]
+            message = f"{some.zone}/{landing.shown(some.name)}: {landing.UNREAD}"
+            where = self.source.path(self.spec.code_file)
+            raise LandingError(message, fix=f"correct the path in {where}, or the name")
+        self.unchanged = True
+        self.journal.say("nothing new that the query reads: the table stays as it is")
+
+    def find_unread(self, zone_name: str) -> list[str]:
+        """The files of a zone that the query does not read, as far as its paths tell."""
+        return find_unread(
+            self.connection,
+            self.sql,
+            folder=self.folders[zone_name],
+            names=[file.name for file in self.files if file.zone.name == zone_name],
+        )
 
     def render(self, template: str, *, path: str) -> str:
         """A template of this pipeline as SQL."""
@@ -494,10 +543,11 @@ class Attempt:
         """Write the query's rows to the branch, in one commit."""
         if self.unchanged or self.spec.is_view:
             return
-        query = self.sql if self.spec.type == "sql" else self.run_script()
+        with self.file_names():
+            query = self.sql if self.spec.type == "sql" else self.run_script()
         catalog = self.open_catalog()
         existed = self.table is not None
-        with self.author_lines():
+        with self.author_lines(), self.file_names():
             self.written = strategies.apply(
                 self.connection,
                 query=query,
@@ -580,6 +630,16 @@ class Attempt:
         )
 
     @contextmanager
+    def file_names(self) -> Iterator[None]:
+        """Let an error that is about a landing file name that, as its author knows it."""
+        try:
+            yield
+        except (QueryError, StoreError) as error:
+            said = str(error.__cause__ or error)
+            landing.refuse_blamed(said, self.files, folders=self.folders)
+            raise
+
+    @contextmanager
     def author_lines(self) -> Iterator[None]:
         """Let an error of the query name the author's own file and line."""
         try:
@@ -592,7 +652,8 @@ class Attempt:
                 where = self.place(file, self.sql, error.__cause__, above=above)
             else:
                 where = f"{self.source.path(file)}:{result_line(self.source.code)}"
-            raise type(error)(f"{where}: {error.message}", fix=error.fix) from error
+            fix = error.fix or landing.where_to_look(self.files)
+            raise type(error)(f"{where}: {error.message}", fix=fix) from error
 
     def place(
         self, file: str, sql: str, error: BaseException | None, *, above: int = 0

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import duckdb
 
+from rat_resources.diagnosis import diagnose, look_into
+
 READERS = {
     # As text: whether a value fits its type is asked of every value, in one pass.
     "csv": "read_csv(?, header=true, all_varchar=true)",
@@ -32,15 +34,20 @@ def check_expected(
     suffix = suffix.rpartition(".")[2]
     if suffix not in READERS:
         return f"{name}: columns can be checked in csv, json and parquet files only"
+    if path.stat().st_size == 0:
+        return f"{name}: it is empty"
     cursor = connection.cursor()
     try:
         problems = list(
             find_problems(cursor, suffix, file=escape(path), expected=expected)
         )
     except duckdb.Error as error:
-        return f"{name}: it cannot be read as {suffix}: {str(error).splitlines()[0]}"
+        return f"{name}: {diagnose(path, str(error))}"
     finally:
         cursor.close()
+    if len([each for each in problems if each.endswith("is missing")]) == len(expected):
+        # DuckDB found no columns where there are some: it took the file for something else.
+        problems = [look_into(path) or ", ".join(problems)]
     return f"{name}: {', '.join(problems)}" if problems else None
 
 

@@ -32,8 +32,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from rat_resources import landing_folder
+from rat_resources.diagnosis import blamed, diagnose
 from rat_resources.errors import LandingError
 from rat_resources.expectations import check_expected
+from rat_resources.graph import readers
 from rat_resources.landing_folder import Copied, Found, Refused
 from rat_resources.metadata.base import Json
 from rat_resources.metadata.landing import (
@@ -52,6 +54,7 @@ MOST_FILES = 20_000
 MOST_BYTES = 4 << 30
 MOST_DEATHS = 3
 MOST_NAMED = 20
+UNREAD = "no path in the query matches its name, so nobody reads it"
 
 clock = func.clock_timestamp
 texts = ARRAY(Text())
@@ -227,17 +230,20 @@ def look(
         if version and landing_folder.find(folder, file.name) == file
     ]
     recorded = {file.name for file in arrived}
+    left = [file for file in chosen if file.name not in recorded]
+    unreadable = landing_folder.find_unreadable(folder, left)
+    known_as = {refused.name for refused in unreadable}
     return Looked(
         new=record(tx, zone, arrived, known=known),
         waiting=landing_folder.names_of(
-            [*moving, *(file for file in chosen if file.name not in recorded)]
+            [*moving, *(file for file in left if file.name not in known_as)]
         ),
         gone=mark_gone(
             tx,
             zone,
             [name for name in missing if landing_folder.find(folder, name) is None],
         ),
-        refused=seen.refused,
+        refused=(*seen.refused, *unreadable),
         more=len(chosen) < len(settled),
     )
 
@@ -542,6 +548,17 @@ def drop(tx: Session, run_id: uuid.UUID, *, dropped: Sequence[Dropped]) -> None:
     )
 
 
+def leave(tx: Session, run_id: uuid.UUID, *, files: Sequence[ClaimedFile]) -> None:
+    """Take files out of a run that it does not read, unless another pipeline reads their zone.
+
+    Where several pipelines share a zone, what one of them does not read is meant for another.
+    """
+    for zone in {file.zone.id: file.zone for file in files}.values():
+        if len(readers(tx, zone.namespace, zone=zone.name)) == 1:
+            mine = [file for file in files if file.zone.id == zone.id]
+            drop(tx, run_id, dropped=[Dropped(file, UNREAD) for file in mine])
+
+
 # The end of a run
 
 
@@ -652,6 +669,46 @@ def is_claimed_by(run_id: uuid.UUID) -> ColumnElement[bool]:
     return and_(LandingClaim.run_id == run_id, LandingClaim.state == ClaimState.CLAIMED)
 
 
+def refuse_blamed(
+    message: str, files: Sequence[ClaimedFile], *, folders: Mapping[str, Path]
+) -> None:
+    """Raise LandingError when what DuckDB says is about one of the staged *files*."""
+    staged = {folders[file.zone.name] / file.name: file for file in files}
+    path = blamed(message, staged)
+    if path is not None:
+        file = staged[path]
+        what = f"{file.zone}/{shown(file.name)}: {diagnose(path, message)}"
+        raise LandingError(what, fix=how_to_mend(file))
+
+
+def refuse_empty(files: Sequence[ClaimedFile]) -> None:
+    """Raise LandingError when there is nothing in any of *files*."""
+    if files and not any(file.size for file in files):
+        first, more = files[0], len(files) - 1
+        others = f", and so are {more} more files" if more else ""
+        what = f"{first.zone}/{shown(first.name)}: it is empty{others}"
+        raise LandingError(what, fix=how_to_mend(first))
+
+
+def how_to_mend(file: ClaimedFile) -> str:
+    """What to do about a file that cannot be read."""
+    name = shlex.quote(file.name)
+    return f"correct it and copy it again, or: rat reject {file.zone} {name}"
+
+
+def where_to_look(files: Sequence[ClaimedFile]) -> str:
+    """Which files a query that failed has read; empty where those are none, or many."""
+    if not files or len(files) > MOST_NAMED:
+        return ""
+    names = ", ".join(f"{file.zone}/{shown(file.name)}" for file in files)
+    return f"look at the query, and at what it reads: {names}"
+
+
+def shown(name: str) -> str:
+    """A file's name where it stands in a line."""
+    return name if name.isprintable() else repr(name)
+
+
 def refuse_unexpected(
     connection: duckdb.DuckDBPyConnection,
     files: Sequence[ClaimedFile],
@@ -665,7 +722,7 @@ def refuse_unexpected(
             problem = check_expected(
                 connection,
                 folders[file.zone.name] / file.name,
-                name=f"{file.zone}/{file.name}",
+                name=f"{file.zone}/{shown(file.name)}",
                 expected=file.zone.expected_columns,
             )
             unfit |= {file: problem} if problem else {}
@@ -675,5 +732,5 @@ def refuse_unexpected(
         raise LandingError(
             "; ".join([*unfit.values()][:MOST_NAMED])
             + (f"; and {more} more files" if more > 0 else ""),
-            fix=f"correct what is wrong, or: rat reject {some.zone} {shlex.quote(some.name)}",
+            fix=how_to_mend(some),
         )

@@ -82,7 +82,8 @@ def scan(folder: Path) -> Scan:
     found: dict[str, Found] = {}
     refused: list[Refused] = []
     real = folder.resolve()
-    for entry in walk(folder):
+    closed: list[str] = []
+    for entry in walk(folder, closed=closed):
         name = os.path.relpath(entry.path, folder)
         if not is_landing_name(name):
             continue
@@ -91,26 +92,36 @@ def scan(folder: Path) -> Scan:
             refused.append(Refused(name.encode(errors="replace").decode(), why))
         elif file := find(folder, name):
             found[name] = file
+    refused += [
+        Refused(os.path.relpath(each, folder), "this folder cannot be listed")
+        for each in closed
+    ]
     return Scan(found, tuple(refused))
 
 
-def walk(folder: Path) -> Iterator[os.DirEntry[str]]:
-    """Every entry below a folder that is no folder itself; links are not followed."""
+def walk(folder: Path, *, closed: list[str]) -> Iterator[os.DirEntry[str]]:
+    """Every entry below a folder that is no folder itself; links are not followed.
+
+    Folders below it that we may not list go to *closed*.
+    """
     folders = [os.fspath(folder)]
     while folders:
-        for entry in entries(folders.pop()):
+        for entry in entries(folders.pop(), closed=closed):
             if not entry.is_dir(follow_symlinks=False):
                 yield entry
             elif not entry.name.startswith(".") and entry.name not in ASIDE:
                 folders.append(entry.path)
 
 
-def entries(folder: str) -> list[os.DirEntry[str]]:
-    """The entries of one folder; none when it went away."""
+def entries(folder: str, *, closed: list[str]) -> list[os.DirEntry[str]]:
+    """The entries of one folder; none when it went away, or is *closed* to us."""
     try:
         with os.scandir(folder) as listed:
             return list(listed)
     except (FileNotFoundError, NotADirectoryError):
+        return []
+    except PermissionError:
+        closed.append(folder)
         return []
     except OSError as error:
         message = f"{folder} cannot be listed: {error.strerror}"
@@ -189,6 +200,16 @@ def first_within(
             break
         chosen.append(file)
     return chosen
+
+
+def find_unreadable(folder: Path, files: Iterable[Found]) -> tuple[Refused, ...]:
+    """The files that we may not read."""
+    return tuple(
+        Refused(file.name, "it cannot be read: Permission denied")
+        for file in files
+        if not os.access(folder / file.name, os.R_OK, effective_ids=True)
+        and find(folder, file.name)
+    )
 
 
 def hash_file(folder: Path, file: Found) -> str | None:

@@ -71,7 +71,7 @@ def build_landing_sensor(
             context.log.info(f"{one.label}: due {one.due_at:%H:%M:%S}")
         return dg.SensorResult(
             run_requests=[run_request(ask) for ask in asks] or None,
-            skip_reason=None if asks else f"looked at {looks.zones} landing zones",
+            skip_reason=None if asks else describe(looks),
             cursor=looks.cursor,
             asset_events=looks.events,
         )
@@ -87,11 +87,17 @@ class Looks:
     zones: int = 0
     events: list[dg.AssetObservation] = field(default_factory=list)
     fired: list[triggers.Fired] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     @property
     def found_nothing(self) -> bool:
         """Whether there is nothing to report."""
         return not self.events and not self.fired
+
+
+def describe(looks: Looks) -> str:
+    """What a tick saw that asks for nothing: where it looked, and what nobody will read."""
+    return "; ".join([f"looked at {looks.zones} landing zones", *looks.refused[:20]])
 
 
 def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
@@ -111,6 +117,9 @@ def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
             if looked.new or looked.gone:
                 looks.events.append(observe(tx, zone, looked=looked))
         looks.cursor, looks.zones = str(zone), looks.zones + 1
+        looks.refused += [
+            f"{zone}/{one.name} is not read: {one.why}" for one in looked.refused
+        ]
     return looks
 
 

@@ -10,7 +10,7 @@ from rat_assets import actions
 from rat_assets.commands.display import moment, print_json, print_table, size
 from rat_assets.commands.opening import open_platform
 from rat_resources import landing, landing_folder
-from rat_resources.errors import NotFoundError
+from rat_resources.errors import LandingError, NotFoundError
 from rat_resources.landing import Zone
 from rat_resources.names import nearest
 from rat_resources.platform import Platform
@@ -18,11 +18,14 @@ from rat_resources.platform import Platform
 
 def upload(zone_name: str, files: Sequence[Path], *, as_json: bool) -> None:
     """Put *files* into a zone under their own names."""
+    refuse_one_name(files)
     whole = open_platform()
     zone = find_zone(whole, zone_name)
     folder = whole.settings.store / zone.path
     uploaded = []
     for file in files:
+        if (folder / file.name).exists() and not as_json:
+            click.echo(f"{zone}: {file.name} takes the place of an older one", err=True)
         copied = landing_folder.upload(file, folder=folder)
         with whole.metadata.transaction() as tx:
             version = landing.record_upload(tx, zone, uploaded=copied)
@@ -41,6 +44,16 @@ def upload(zone_name: str, files: Sequence[Path], *, as_json: bool) -> None:
                 for each in uploaded
             ]
         )
+
+
+def refuse_one_name(files: Sequence[Path]) -> None:
+    """LandingError when two of *files* have one name, and so would be one file in the zone."""
+    first: dict[str, Path] = {}
+    for file in files:
+        other = first.setdefault(file.name, file)
+        if other != file:
+            message = f"{other} and {file} have one name, and a zone keeps one of them"
+            raise LandingError(message, fix="rename one of the two")
 
 
 def reject(zone_name: str, file: str) -> None:

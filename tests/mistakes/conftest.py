@@ -1,8 +1,10 @@
 """A RAT that a whole module of mistakes shares: whatever is done wrong there must leave it as it was."""
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance
@@ -15,9 +17,16 @@ from tests.factories import Shop
 
 
 @pytest.fixture(scope="module")
-def shop(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def folder() -> Iterator[Path]:
+    """A folder that everybody may enter; pytest's own are for one user alone."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def shop(server: URL, folder: Path) -> Iterator[Shop]:
     """A RAT in a database of its own, with what it takes to publish, land and run."""
-    folder = tmp_path_factory.mktemp("mistakes")
     home = folder / "rat"
     for name in ("store", "warehouse"):
         (home / name).mkdir(parents=True)
