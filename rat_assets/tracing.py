@@ -122,7 +122,8 @@ def headers(folders: Iterable[Path]) -> list[str]:
 
 def texts(folder: Path) -> list[Path]:
     """The text files of a folder, by name."""
-    return [file for file in sorted(folder.iterdir()) if file.suffix in TEXTS]
+    files = (file for file in sorted(folder.iterdir()) if file.is_file())
+    return [file for file in files if file.suffix in TEXTS]
 
 
 def trace_query(traced: Traced) -> Lineage:
