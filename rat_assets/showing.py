@@ -24,12 +24,24 @@ BYTES = 60_000
 FILES = 50
 DESCRIPTION_LENGTH = 200
 
+Group = Callable[[Step, Outcome], Entries]
+
 
 def describe(step: Step, outcome: Outcome) -> dict[str, Any]:
     """What a materialization shows; what a stranger asks first comes first."""
-    groups = (describe_group(step, outcome) for describe_group in GROUPS)
+    groups = (attempt(group, step, outcome) for group in GROUPS)
     # Pictures come first, a line each; they have bounds of their own.
-    return {**describe_charts(step, outcome), **fit(groups, limit=BYTES)}
+    return {**attempt(describe_charts, step, outcome), **fit(groups, limit=BYTES)}
+
+
+def attempt(group: Group, step: Step, outcome: Outcome) -> Entries:
+    """What a group shows; the data is published, so that it can't be shown is only told."""
+    try:
+        return group(step, outcome)
+    except Exception as error:  # noqa: BLE001
+        what = f"could not be shown: {type(error).__name__}: {error}"
+        outcome.journal.say(f"{group.__name__}: {what}", level="warning")
+        return {group.__name__: dg.MetadataValue.text(what[:DESCRIPTION_LENGTH])}
 
 
 def describe_rows(_step: Step, outcome: Outcome) -> Entries:
@@ -193,7 +205,7 @@ def describe_place(step: Step, outcome: Outcome) -> Entries:
     return shown
 
 
-GROUPS: tuple[Callable[[Step, Outcome], Entries], ...] = (
+GROUPS: tuple[Group, ...] = (
     describe_rows,
     describe_changes,
     describe_columns,

@@ -6,8 +6,10 @@ import dagster as dg
 import pytest
 from sqlalchemy import select
 
-from rat_assets.entries import size_of
+from rat_assets import showing
+from rat_assets.entries import Entries, size_of
 from rat_assets.landing import zone_specs
+from rat_assets.phases import Outcome, Step
 from rat_assets.pipelines import asset_spec, build_asset
 from rat_assets.runner import RunReport
 from rat_assets.showing import BYTES
@@ -264,3 +266,21 @@ def test_personal_data_is_in_no_sample(shop: Shop) -> None:
     with shop.whole.metadata.transaction() as tx:
         kept = tx.scalars(select(QualityResult.sample)).all()
     assert "eve" not in str(kept)
+
+
+def test_what_cannot_be_shown_is_told_and_the_rest_is_shown(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def describe_nothing(_step: Step, _outcome: Outcome) -> Entries:
+        message = "no place for it"
+        raise OverflowError(message)
+
+    monkeypatch.setattr(showing, "GROUPS", (describe_nothing, showing.describe_rows))
+    shop.publish({"shop/pipelines/gold/one/pipeline.sql": "SELECT 1 AS id"})
+
+    report = shop.run()
+
+    assert report.succeeded
+    entries = shown(shop, "shop.gold.one")
+    assert entries["dagster/row_count"].value == 1
+    assert "OverflowError: no place for it" in entries["describe_nothing"].value
