@@ -17,7 +17,7 @@ from tests.factories import Shop
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
+def open_folder() -> Iterator[Path]:
     """A folder that everybody may enter; pytest's own are for one user alone."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
@@ -25,9 +25,9 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def shop(server: URL, folder: Path) -> Iterator[Shop]:
+def shop(server: URL, open_folder: Path) -> Iterator[Shop]:
     """A RAT in a database of its own, with what it takes to publish, land and run."""
-    home = folder / "rat"
+    home = open_folder / "rat"
     for name in ("store", "warehouse"):
         (home / name).mkdir(parents=True)
     database = f"rat_{uuid.uuid4().hex}"
@@ -38,7 +38,7 @@ def shop(server: URL, folder: Path) -> Iterator[Shop]:
     os.environ["RAT_POSTGRES_URL"] = url.render_as_string(hide_password=False)
     with DagsterInstance.from_config(str(Settings.load().dagster_home)) as instance:
         whole = platform()
-        yield Shop(whole, instance, folder / "project")
+        yield Shop(whole, instance, open_folder / "project")
         whole.metadata.dispose()
     opened.cache_clear()
     os.environ.clear()
