@@ -28,7 +28,7 @@ UNUSABLE = ("08", "28", "3D", "53", "57", "58")
 CANCELLED = "57014"
 READ_ONLY = "25006"
 FORBIDDEN = "42501"
-# The oldest that the tests have seen.
+# The oldest that its own developers still mend.
 OLDEST = 15
 
 
