@@ -7,7 +7,7 @@ import _thread
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -111,8 +111,10 @@ class Watch:
 
     def interrupt(self) -> None:
         """Interrupt the query that runs now, if one does."""
-        if self.connection is not None:
-            self.connection.interrupt()
+        connection = self.connection  # the run may let go of it meanwhile
+        if connection is not None:
+            with suppress(duckdb.ConnectionException):  # or have closed it
+                connection.interrupt()
 
     @contextmanager
     def interrupting_python(self) -> Iterator[None]:

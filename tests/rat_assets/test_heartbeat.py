@@ -36,3 +36,16 @@ def test_a_ctrl_c_that_a_library_swallowed_ends_the_query_all_the_same() -> None
     restored = signal.signal(signal.SIGINT, before)
 
     assert restored != hour.hear_signal
+
+
+def test_a_stop_that_comes_when_the_query_is_over_interrupts_nothing() -> None:
+    connection = duckdb.connect()
+    hour = Deadline(3600, reason=CancelledError("too late"))
+    hour.watch(connection)
+    connection.close()
+
+    hour.interrupt()
+
+    hour.watch(connection)
+    with pytest.raises(duckdb.ConnectionException):
+        connection.execute("SELECT 1")
