@@ -43,7 +43,11 @@ def definitions(assets: Sequence[LakeAsset] = ()) -> dg.Definitions:
     if collect(assets):
         return dg.Definitions()
     whole = platform()
-    return build_definitions(whole, release=pinned_release(whole), written=assets)
+    built = build_definitions(whole, release=pinned_release(whole), written=assets)
+    # All of it lives as long as the process; a thousand pipelines are not to be looked through at
+    # each collection of garbage, which is half of what taking their snapshot costs.
+    gc.freeze()
+    return built
 
 
 def pinned_release(whole: Platform) -> int:
