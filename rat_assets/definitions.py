@@ -4,6 +4,7 @@ This module and `rat_assets.cli` are the only ones that see all three packages. 
 run was launched with is the one that its worker builds, whatever was published meanwhile.
 """
 
+import gc
 from collections.abc import Collection, Sequence
 from typing import Any
 
