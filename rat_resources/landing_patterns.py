@@ -1,12 +1,14 @@
 """Patterns: which files of a landing zone a query reads, by the paths that stand in it."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import duckdb
 
-TEXT = re.compile(r"'((?:''|[^'])*)'")
+from rat_resources.sql_tokens import tokens
+
+TEXT = re.compile(r"[eE]?'(.*)'|(\$\w*\$)(.*)\2", re.DOTALL)
 
 
 def find_unread(
@@ -35,8 +37,14 @@ def find_unread(
 
 def patterns(sql: str, *, folder: Path) -> list[str] | None:
     """The paths below *folder* that stand in *sql*; None where it names the folder itself."""
-    texts = [text.replace("''", "'") for text in TEXT.findall(sql)]
-    here = [text for text in texts if str(folder) in text]
+    here = [text for text in texts(sql) if str(folder) in text]
     if any(not text.startswith(f"{folder}/") for text in here):
         return None
     return [text for text in here if not text.endswith("/")] or None
+
+
+def texts(sql: str) -> Iterator[str]:
+    """The texts that stand in *sql*; an apostrophe in a comment or a name begins none."""
+    for kind, token in tokens(sql):
+        if kind == "code" and (text := TEXT.fullmatch(token)):
+            yield text[3] or (text[1] or "").replace("''", "'")
