@@ -5,7 +5,7 @@ run was launched with is the one that its worker builds, whatever was published 
 """
 
 import gc
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -20,13 +20,14 @@ from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
 from rat_assets.reports.platform import report_assets
-from rat_resources import hand_written, releases
+from rat_resources import graph, hand_written, releases
 from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform
 from rat_resources.reconciliation import reconcile
 from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import RELEASE_TAG
+from rat_resources.specs import PipelineSpec
 from rat_resources.wiring import resources
 from rat_sensors.jobs import pipelines_job, reports_job
 from rat_sensors.reports import reports_schedule
@@ -85,8 +86,13 @@ def build_definitions(
     )
     # Of what is written by hand the code is right, whatever a release holds.
     published = [each for each in pipelines if not each.spec.hand_written]
-    assets, broken = build_assets(published, release=release)
-    assets += [build_lake_asset(each, release=release) for each in chosen]
+    specs = [each.spec for each in published]
+    turns = turns_of([*specs, *(each.parsed.spec for each in chosen)])
+    assets, broken = build_assets(published, release=release, turns=turns)
+    assets += [
+        build_lake_asset(each, release=release, turn=turns[each.table])
+        for each in chosen
+    ]
     runnable = [key for asset in assets for key in asset.keys]
     job = pipelines_job(runnable)
     # What a command runs is some pipelines and nothing else.
@@ -127,15 +133,27 @@ def reconcile_tick(context: dg.SensorEvaluationContext) -> str:
     return "; ".join(reconcile(context.resources.platform, context.instance))
 
 
+def turns_of(specs: Sequence[PipelineSpec]) -> Mapping[TableName, int]:
+    """When each pipeline comes in a run of all: after what it reads, and what its tests read."""
+    reads = {spec.table: spec.refs for spec in specs}
+    tested = {spec.table: spec.test_refs for spec in specs}
+    in_order = graph.in_order_of_tests(reads, tested=tested)
+    return {table: turn for turn, table in enumerate(in_order)}
+
+
 def build_assets(
-    pipelines: Sequence[PublishedPipeline], *, release: int
+    pipelines: Sequence[PublishedPipeline],
+    *,
+    release: int,
+    turns: Mapping[TableName, int],
 ) -> tuple[list[dg.AssetsDefinition], list[Any]]:
     """The assets of a release, and stand-ins for those that no longer build."""
     assets: list[dg.AssetsDefinition] = []
     broken = []
     for pipeline in pipelines:
         try:
-            assets.append(build_asset(pipeline, release=release))
+            turn = turns[pipeline.spec.table]
+            assets.append(build_asset(pipeline, release=release, turn=turn))
         except Exception as error:  # noqa: BLE001 - one bad pipeline must not take the others down
             broken.append(broken_asset(pipeline.spec.table, error=error))
     return assets, broken

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import PRIORITY_TAG
 
 from rat_assets.actions import user
 from rat_assets.entries import as_code
@@ -23,16 +24,20 @@ from rat_resources.releases import PublishedPipeline
 from rat_resources.specs import PipelineSpec, QualityTest
 
 
-def build_asset(pipeline: PublishedPipeline, *, release: int) -> dg.AssetsDefinition:
-    """The asset that a published pipeline is."""
+def build_asset(
+    pipeline: PublishedPipeline, *, release: int, turn: int = 0
+) -> dg.AssetsDefinition:
+    """The asset that a published pipeline is; of those that may run, the first in *turn* does."""
 
     def run(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
         return run_step(context, pipeline, release=release)
 
-    return make_asset(pipeline.spec, run=run)
+    return make_asset(pipeline.spec, run=run, turn=turn)
 
 
-def build_lake_asset(asset: LakeAsset, *, release: int) -> dg.AssetsDefinition:
+def build_lake_asset(
+    asset: LakeAsset, *, release: int, turn: int = 0
+) -> dg.AssetsDefinition:
     """The asset that a function is; its version is written when it runs."""
 
     def run(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
@@ -42,13 +47,14 @@ def build_lake_asset(asset: LakeAsset, *, release: int) -> dg.AssetsDefinition:
         )
         return run_step(context, pipeline, release=release, body=asset.body)
 
-    return make_asset(asset.parsed.spec, run=run)
+    return make_asset(asset.parsed.spec, run=run, turn=turn)
 
 
 def make_asset(
     spec: PipelineSpec,
     *,
     run: Callable[[dg.AssetExecutionContext], Iterator[StepEvent]],
+    turn: int,
 ) -> dg.AssetsDefinition:
     """An asset of one step, and the checks that are its tests."""
     key = asset_key(spec.table)
@@ -58,6 +64,8 @@ def make_asset(
         specs=[asset_spec(spec)],
         check_specs=check_specs(spec.tests, key=key),
         required_resource_keys={"platform"},
+        # Not a dependency: a table is not to be left out where one that its tests read fails.
+        op_tags={PRIORITY_TAG: str(-turn)},
     )
     def step(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
         yield from run(context)

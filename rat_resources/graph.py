@@ -3,7 +3,8 @@
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 from sqlalchemy import Row, Subquery, exists, select
 from sqlalchemy.dialects.postgresql import distinct_on
@@ -103,6 +104,24 @@ def in_order(reads: Reads) -> list[TableName]:
     """All tables, each after what it reads; names that are no key of *reads* are left out."""
     sorter = TopologicalSorter({table: sorted(reads[table]) for table in sorted(reads)})
     return [table for table in sorter.static_order() if table in reads]
+
+
+def in_order_of_tests(reads: Reads, *, tested: Reads) -> list[TableName]:
+    """All tables, each after what it reads and after what its tests read of others.
+
+    Tests may read what reads their own table, and in such a circle they come as they may.
+    """
+    after = {table: {*reads[table], *tested.get(table, ())} for table in reads}
+    while True:
+        try:
+            return in_order(after)
+        except CycleError as error:
+            for before, table in pairwise(error.args[1]):
+                if before not in reads[table]:
+                    after[table].discard(before)
+                    break
+            else:
+                raise  # of what is read, publishing has refused every circle
 
 
 def downstream(reads: Reads, *, of: Iterable[TableName]) -> set[TableName]:

@@ -30,6 +30,13 @@ columns:
     tests: [accepted_values: [open, paid]]
 """,
 }
+TESTED = {
+    "shop/pipelines/bronze/a/pipeline.sql": "SELECT 1 AS id",
+    "shop/pipelines/bronze/a/config.yaml": (
+        "columns: {id: {tests: [relationships: bronze.z.id]}}"
+    ),
+    "shop/pipelines/bronze/z/pipeline.sql": "SELECT 1 AS id",
+}
 CONFIG = "shop/pipelines/bronze/orders/config.yaml"
 CODE = "shop/pipelines/bronze/orders/pipeline.sql"
 
@@ -160,6 +167,26 @@ def test_a_column_that_is_described_and_not_there_is_named_in_the_log(
         "config.yaml: columns: shop.bronze.orders has no column 'statu'; "
         "did you mean 'status'?"
     ]
+
+
+def test_a_table_that_only_tests_read_runs_before_them(shop: Shop) -> None:
+    shop.publish(TESTED)
+
+    report = shop.run()
+
+    assert report.succeeded
+    assert results(shop)["relationships_id"].status == "passed"
+
+
+def test_a_table_runs_though_one_that_only_its_tests_read_fails(shop: Shop) -> None:
+    shop.publish(TESTED)
+    shop.run()
+    shop.publish({"shop/pipelines/bronze/z/pipeline.sql": "SELECT error('x') AS id"})
+
+    report = shop.run()
+
+    statuses = {each.table.name: each.status for each in report.tables}
+    assert statuses == {"a": "published", "z": "failed"}
 
 
 def test_a_relationship_must_be_to_a_table_that_exists(shop: Shop) -> None:
