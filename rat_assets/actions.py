@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 from sqlalchemy import func, select
 
+from rat_assets.entries import as_code
 from rat_resources import archive, code_server, landing, plans, releases
 from rat_resources.errors import NotFoundError, RatError
 from rat_resources.metadata import audit
@@ -21,6 +22,9 @@ from rat_resources.plans import Plan
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile as reconcile_all
 from rat_resources.releases import Release
+from rat_resources.runs import REPEATS_TAG
+
+PREVIEW_BYTES = 60_000
 
 
 class RunConfig(dg.Config):
@@ -133,6 +137,11 @@ def jobs() -> Sequence[dg.JobDefinition]:
     return [run_job, publish_job, preview_job, reconcile_job, reject_job]
 
 
+def is_repeated(context: dg.OpExecutionContext) -> bool:
+    """Whether it does again what another run was asked for: what that accepted was meant once."""
+    return REPEATS_TAG in context.run.tags
+
+
 @dg.op(name="run_pipelines", required_resource_keys={"platform"})
 def run_op(context: dg.OpExecutionContext, config: RunConfig) -> None:
     """Run a selection of pipelines as a Dagster run of its own, and wait for it."""
@@ -145,7 +154,9 @@ def run_op(context: dg.OpExecutionContext, config: RunConfig) -> None:
         upstream=config.upstream,
         full_refresh=config.full_refresh,
         only_changed=config.only_changed,
-        accepted_by=user() if config.accept_changes else "",
+        accepted_by=user()
+        if config.accept_changes and not is_repeated(context)
+        else "",
     )
     report = runner.run(context.resources.platform, ask, instance=context.instance)
     for each in report.tables:
@@ -193,7 +204,7 @@ def preview_op(context: dg.OpExecutionContext, config: PreviewConfig) -> None:
     context.log.info("\n".join(lines))
     context.add_output_metadata(
         {
-            "preview": dg.MetadataValue.md("```text\n" + "\n".join(lines) + "\n```"),
+            "preview": as_code("\n".join(lines), language="text", limit=PREVIEW_BYTES),
             "would_publish": seen.would_publish,
             "rows_returned": seen.sample.count,
         }

@@ -37,6 +37,7 @@ from rat_resources.runs import (
     FULL_REFRESH_TAG,
     LABELS_TAG,
     ONLY_CHANGED_TAG,
+    REPEATS_TAG,
     TRIGGER_TAG,
     WORKER_TAG,
 )
@@ -149,7 +150,7 @@ def make_step(
 
 def accepted_by(tags: Mapping[str, str]) -> str:
     """Who accepts what this very run changes; Dagster copies the tags to a run that repeats it."""
-    return "" if "dagster/parent_run_id" in tags else tags.get(ACCEPT_TAG, "")
+    return "" if REPEATS_TAG in tags else tags.get(ACCEPT_TAG, "")
 
 
 def trigger_of(tags: Mapping[str, str], table: TableName) -> str:

@@ -28,6 +28,7 @@ TRIGGER_TAG = "rat/trigger"
 LABELS_TAG = "rat/labels"  # JSON, where the run's pipelines have labels of their own
 FULL_REFRESH_TAG = "rat/full_refresh"
 ACCEPT_TAG = "rat/accept_changes"  # who lets this run's changes pass the guards
+REPEATS_TAG = "dagster/parent_run_id"  # the run that Dagster does again
 ONLY_CHANGED_TAG = "rat/only_changed"
 RELEASE_TAG = "rat/release"
 WORKER_TAG = "rat/worker"  # the process that executes it

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import select
 
+from rat_assets.actions import run_job
 from rat_assets.changes import Changes
 from rat_assets.guards import find_offenders
 from rat_assets.steps import accepted_by
@@ -13,7 +14,8 @@ from rat_resources.guards import Guard, Limit
 from rat_resources.lake.evolution import SchemaChange
 from rat_resources.metadata.landing import LandingFile
 from rat_resources.metadata.quality import QualityResult, QualityTest
-from rat_resources.runs import ACCEPT_TAG
+from rat_resources.runs import ACCEPT_TAG, REPEATS_TAG
+from rat_resources.wiring import resources
 from tests.factories import Shop
 from tests.hooks import settle
 
@@ -208,7 +210,25 @@ def test_a_run_that_repeats_an_accepted_one_is_not_accepted() -> None:
     tags = {ACCEPT_TAG: "ann"}
 
     assert accepted_by(tags) == "ann"
-    assert not accepted_by(tags | {"dagster/parent_run_id": "other"})
+    assert not accepted_by(tags | {REPEATS_TAG: "other"})
+
+
+def test_the_job_that_is_done_again_accepts_nothing(shop: Shop) -> None:
+    shop.publish(orders(9, guard="max_removed: 10%"))
+    shop.run()
+    shop.publish(orders(5, guard="max_removed: 10%"))
+    asked = {"selection": [TABLE], "accept_changes": True}
+
+    result = run_job.execute_in_process(
+        run_config={"ops": {"run_pipelines": {"config": asked}}},
+        instance=shop.instance,
+        resources=resources(),
+        tags={REPEATS_TAG: "other"},
+        raise_on_error=False,
+    )
+
+    assert not result.success
+    assert len(shop.rows(TABLE)) == 9
 
 
 def test_a_full_refresh_that_drops_a_column_is_stopped(shop: Shop) -> None:

@@ -357,6 +357,26 @@ def test_the_same_is_a_job_of_dagster(open_shop: Shop) -> None:
     assert "✔ it would be published" in str(shown["preview"].value)
 
 
+def test_no_value_leaves_the_block_of_text_that_a_preview_is(open_shop: Shop) -> None:
+    code = "SELECT '```' AS a"
+    write(open_shop, "shop/pipelines/bronze/fenced/pipeline.sql", code)
+    open_shop.publish({})
+    asked = {"pipeline": "shop.bronze.fenced"}
+
+    result = preview_job.execute_in_process(
+        run_config={"ops": {"preview_pipeline": {"config": asked}}},
+        instance=open_shop.instance,
+        resources=resources(),
+    )
+
+    (shown,) = [
+        event.step_output_data.metadata
+        for event in result.all_node_events
+        if event.is_successful_output
+    ]
+    assert str(shown["preview"].value).startswith("````text\n")
+
+
 # Testing.
 
 
