@@ -18,6 +18,7 @@ TAG = re.compile(r"\{%[-+]?\s*(\w+)([^%]*)")
 BLOCKS = ("if", "for", "macro", "call", "filter", "with", "raw", "set", "autoescape")
 TAGS = (*BLOCKS, *(f"end{block}" for block in BLOCKS), "else", "elif")
 UNKNOWN = re.compile(r"(?:No (filter|test) named|Encountered unknown (tag)) '(\w+)'")
+INNERMOST = re.compile(r"needs to be closed is '(\w+)'")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def syntax_problem(
     if unknown := UNKNOWN.search(message):
         kind, word = unknown[1] or unknown[2], unknown[3]
         known = {"filter": filters, "test": tests, "tag": TAGS}[kind]
+        if kind == "tag" and word in TAGS:
+            return Problem(path, error.lineno, *misplaced(word, message=message))
         guess = nearest(word, known)
         what = f"Jinja has no {kind} {word}"
         fix = f"did you mean {guess}?" if guess else "see Jinja's own list"
@@ -52,6 +55,14 @@ def syntax_problem(
         return Problem(path, block.line, what, f"close it with {{% end{block.word} %}}")
     what = f"Jinja cannot parse this: {message.rstrip('.')}"
     return Problem(path, error.lineno, what, "correct the template")
+
+
+def misplaced(word: str, *, message: str) -> tuple[str, str]:
+    """What is wrong with a tag that Jinja knows and did not expect, and what to do."""
+    if inner := INNERMOST.search(message):
+        what = f"{{% {word} %}} stands inside of {{% {inner[1]} %}}"
+        return what, f"close that first, with {{% end{inner[1]} %}}"
+    return f"{{% {word} %}} belongs to no block", "remove it, or open the block"
 
 
 @dataclass(frozen=True)

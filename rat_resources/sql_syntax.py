@@ -90,10 +90,11 @@ def unclosed(message: str, *, line: int) -> Mistake:
 
 def words_of(sql: str) -> list[Word]:
     """The words and signs of *sql*, without its comments and blanks."""
-    words, start = [], 0
+    words, line, start = [], 0, 0
     for kind, text in tokens(sql):
         if kind == "code" and not text.isspace():
-            words.append(Word(text, sql.count("\n", 0, start), start))
+            words.append(Word(text, line, start))
+        line += text.count("\n")
         start += len(text)
     return words
 

@@ -119,6 +119,9 @@ def read_template(template: str, *, path: str, namespace: str) -> Mentions:
         return Mentions(
             problems=(describe_syntax(error, template=template, path=path),)
         )
+    except RecursionError:
+        what = "it is nested too deeply for Jinja to read"
+        return Mentions(problems=(Problem(path, 1, what, "take it apart"),))
     mentions = understand(find_calls(tree), names=names, path=path, namespace=namespace)
     problems = [*mentions.problems, *find_misuse(tree, names=names, path=path)]
     return Mentions(
