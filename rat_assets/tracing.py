@@ -64,10 +64,11 @@ def trace(traced: Traced, *, known: Lineage | None) -> Lineage | None:
     """The lineage of a run's table; *known* itself where nothing decides it anew."""
     if not traced.sql and traced.spec.type == "sql":
         return known  # the run had nothing to do
-    hashed = decisive_hash(traced)
-    if known and known.query_hash == hashed and probes_hold(traced, known.probes):
-        return known
+    hashed = ""
     try:
+        hashed = decisive_hash(traced)
+        if known and known.query_hash == hashed and probes_hold(traced, known.probes):
+            return known
         return replace(trace_query(traced), query_hash=hashed)
     except duckdb.InterruptException:
         raise
