@@ -32,6 +32,7 @@ stop: .venv/installed ## stop the embedded Postgres
 install: .venv/installed ## install the locked versions into .venv
 
 .venv/installed: pyproject.toml uv.lock | $(UV)
+	@echo "installing the locked packages into .venv …"
 	@$(UV) sync --locked --compile-bytecode --quiet && touch $@
 
 .uv/bin/uv:

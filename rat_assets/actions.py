@@ -30,20 +30,32 @@ PREVIEW_BYTES = 60_000
 class RunConfig(dg.Config):
     """What the job `run` is asked to do."""
 
-    selection: list[str] = Field(default_factory=list)
-    all: bool = False
-    downstream: bool = False
-    upstream: bool = False
-    full_refresh: bool = False
-    only_changed: bool = False
-    accept_changes: bool = False
+    # Not by default_factory: the launchpad's form would leave it out.
+    selection: list[str] = Field(
+        default=[],
+        description="ns.layer.name, patterns of it (nyc.silver.*), or namespaces",
+    )
+    all: bool = Field(default=False, description="every published pipeline")
+    downstream: bool = Field(
+        default=False, description="and everything that reads them"
+    )
+    upstream: bool = Field(default=False, description="and everything that they read")
+    full_refresh: bool = Field(default=False, description="write the tables anew")
+    only_changed: bool = Field(
+        default=False, description="leave out what would read the same as the last time"
+    )
+    accept_changes: bool = Field(
+        default=False, description="let this one run pass the guards"
+    )
 
 
 class PublishConfig(dg.Config):
     """What the job `publish` is asked to do; without a path it publishes what the store holds."""
 
-    path: str = ""
-    message: str = ""
+    path: str = Field(
+        default="", description="a folder that this machine sees; empty: the store"
+    )
+    message: str = Field(default="", description="what changes, for the release")
 
 
 class PreviewConfig(dg.Config):
@@ -147,6 +159,9 @@ def run_op(context: dg.OpExecutionContext, config: RunConfig) -> None:
     """Run a selection of pipelines as a Dagster run of its own, and wait for it."""
     from rat_assets import runner  # noqa: PLC0415 - it loads the definitions, which load this
 
+    if config.all == bool(config.selection):
+        message = "name what to run in `selection`, or say `all: true`; not both"
+        raise dg.Failure(message, allow_retries=False)
     ask = runner.RunAsk(
         selection=tuple(config.selection),
         everything=config.all,
@@ -158,7 +173,8 @@ def run_op(context: dg.OpExecutionContext, config: RunConfig) -> None:
         if config.accept_changes and not is_repeated(context)
         else "",
     )
-    report = runner.run(context.resources.platform, ask, instance=context.instance)
+    with failing():
+        report = runner.run(context.resources.platform, ask, instance=context.instance)
     for each in report.tables:
         context.log.info(f"{each.table}: {each.status}")
     context.add_output_metadata({"dagster_run": report.dagster_run_id})

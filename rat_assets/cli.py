@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from rat_resources.errors import PublishError, RatError
 from rat_resources.names import nearest
@@ -57,6 +58,9 @@ class Commands(click.Group):
         try:
             code = super().main(*args, **extra)
             sys.stdout.flush()
+        except NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            return error.exit_code
         except click.ClickException as error:
             click.echo(f"rat: {one_line(error)}", err=True)
             return error.exit_code
@@ -79,7 +83,10 @@ def one_line(error: click.ClickException) -> str:
         if isinstance(error, click.UsageError) and error.ctx
         else "rat"
     )
-    return f"{message}; see `{path} --help`" if "--help" not in message else message
+    if "--help" in message:
+        return message
+    end = "" if message.endswith("?") else ";"
+    return f"{message}{end} see `{path} --help`"
 
 
 def explain(error: Exception) -> int:

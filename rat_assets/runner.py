@@ -10,14 +10,22 @@ from typing import Literal
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.repository_definition.valid_definitions import (
+    SINGLETON_REPOSITORY_NAME,
+)
 from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 from sqlalchemy import select as sql_select
 from sqlalchemy.orm import Session
 
 from rat_assets.changes import Changes
 from rat_assets.definitions import build_definitions, report_definitions
 from rat_assets.hand_written import LakeAsset
-from rat_assets.location import find_assets
+from rat_assets.location import NAME, find_assets
 from rat_assets.selection import select
 from rat_assets.steps import asset_key
 from rat_resources import graph, releases
@@ -177,11 +185,20 @@ def execute_job(
         job_def=job,
         tags=dict(tags),
         asset_selection=selection,
+        remote_job_origin=origin_of(job.name),
         # Dagster would repeat its whole event log on the terminal.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     execute_run(InMemoryJob(job), dagster_run, instance, raise_on_error=False)
     return dagster_run.run_id
+
+
+def origin_of(job_name: str) -> RemoteJobOrigin:
+    """Where the code location has a job: the UI's timeline shows no run that doesn't say so."""
+    place = RegisteredCodeLocationOrigin(location_name=NAME)
+    return RemoteJobOrigin(
+        RemoteRepositoryOrigin(place, SINGLETON_REPOSITORY_NAME), job_name
+    )
 
 
 def report(

@@ -102,7 +102,7 @@ def serve(port: int) -> int:
             )
     except KeyboardInterrupt:
         forget_own_daemon(settings)
-        click.echo("\nstopped")
+        click.echo("stopped")
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
@@ -159,10 +159,14 @@ def serve_until_stopped(
     address.write_text(url)
     click.echo(f"the UI is at {url}; Ctrl-C stops it; its logs are in {folder}")
     click.echo(f"from files to gold: {url}{graph}")
-    while True:
-        for child in (code, web, daemon):
-            child.refuse_end()
-        time.sleep(0.5)
+    try:
+        while True:
+            for child in (code, web, daemon):
+                child.refuse_end()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        click.echo("\nstopping …")
+        raise
 
 
 # Processes.

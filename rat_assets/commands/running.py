@@ -12,7 +12,7 @@ import dagster as dg
 
 from rat_assets import journal, runner
 from rat_assets.actions import user
-from rat_assets.commands.display import count, duration, plural, print_json
+from rat_assets.commands.display import duration, plural, print_json
 from rat_assets.commands.opening import open_platform
 from rat_assets.journal import Progress
 from rat_assets.runner import RunAsk, RunReport, TableReport
@@ -129,7 +129,8 @@ class Stream:
 
     def keep(self, progress: Progress) -> None:
         """Keep what deserves a line of its own until the pipeline's line ends."""
-        if progress.level in ("warning", "error"):
+        # What stopped it stands in its line at the end.
+        if progress.level == "warning":
             first, *_ = progress.message.splitlines()
             self.told.append(f"    {progress.level}: {first}")
         elif self.open_line is None and progress.message.startswith("waiting"):
@@ -198,16 +199,18 @@ def describe(report: TableReport) -> str:
         run_id = str(report.run_id)[:8]
         line += f"\n    {report.error.strip()}\n    see `rat runs {run_id}`"
     elif report.status == "skipped":
-        line += ", it was not started"
+        line += ": a table that it reads was not published, or the run was stopped"
     return line
 
 
 def written(report: TableReport) -> str:
-    """How many rows the run wrote, or what it changed where it knows."""
-    if report.changes and report.changes.changed is not None:
-        summary = report.changes.summary
-        return f" ({summary})" if summary else ""
-    return f" (+{count(report.rows_written)})" if report.rows_written else ""
+    """What the run changed, as far as it is known."""
+    changes = report.changes
+    if changes is None:
+        return ""
+    if changes.changed is None and not changes.is_first:
+        return " (all written anew)"
+    return f" ({changes.summary})" if changes.summary else ""
 
 
 def as_object(report: RunReport) -> dict[str, object]:
