@@ -77,6 +77,7 @@ from rat_resources.landing_patterns import find_unread
 from rat_resources.leases import Hold
 from rat_resources.lineage import Lineage
 from rat_resources.metadata.runs import Run, RunStatus
+from rat_resources.metadata.zeros import as_text
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.publications import Intent
@@ -894,7 +895,7 @@ class Attempt:
             error, CancelledError
         )
         status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
-        reason = "cancelled" if cancelled else describe(error)
+        reason = "cancelled" if cancelled else as_text(describe(error))
         self.journal.say(reason, level="error")
         with self.platform.metadata.transaction() as tx:
             if runs.end(tx, self.run_id, status, error=reason):

@@ -22,6 +22,7 @@ from rat_assets.samples import mask
 from rat_resources.lake.complaints import complaint
 from rat_resources.lake.rows import sample
 from rat_resources.metadata.quality import Severity, Verdict
+from rat_resources.metadata.zeros import as_text
 from rat_resources.names import TableName, dagster_name
 from rat_resources.results import PastResult
 from rat_resources.specs import QualityTest
@@ -84,9 +85,9 @@ class TestResult:
             "value": self.offenders,
             "duration_ms": self.duration_ms,
             "ran_at": self.ran_at.isoformat(),
-            "message": self.message,
+            "message": as_text(self.message),
             "sample": list(self.sample),
-            "compiled_sql": self.sql,
+            "compiled_sql": as_text(self.sql),
         }
 
     def to_check(

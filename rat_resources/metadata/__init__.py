@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from rat_resources.errors import MetadataError, SettingsError
 from rat_resources.metadata import embedded, migrations
+from rat_resources.metadata.zeros import as_json
 from rat_resources.settings import Settings, mask_secrets
 
 DAGSTER_SCHEMA = "dagster"
@@ -60,6 +61,7 @@ class Metadata:
             max_overflow=8,
             # The server may have been restarted since.
             pool_pre_ping=True,
+            json_serializer=as_json,
             # A transaction pooler hands each transaction to another server session.
             connect_args={"prepare_threshold": None, "connect_timeout": 10},
         )

@@ -9,6 +9,7 @@ from rat_assets.quality import Bench, TestResult, describe_failure
 from rat_resources.metadata.quality import Verdict
 from rat_resources.names import TableName
 from rat_resources.specs import QualityTest
+from tests.factories import Shop
 
 ENDLESS = "SELECT max(a.range * b.range) FROM range(4000000) a, range(4000000) b"
 
@@ -97,3 +98,28 @@ def test_a_failure_counts_what_stopped_it(bench: Bench, count: int, said: str) -
 
     assert failure.startswith(f"shop.bronze.numbers: {said}stopped the publication")
     assert len(failure.splitlines()) == count + 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "SELECT chr(0) || 'x' AS a",  # kept as a sample
+        "SELECT error(chr(0) || 'x') AS a",
+    ],
+)
+def test_a_run_ends_whatever_characters_its_rows_hold(shop: Shop, code: str) -> None:
+    shop.publish(
+        {
+            "shop/pipelines/bronze/zeros/pipeline.sql": code,
+            "shop/pipelines/bronze/zeros/config.yaml": (
+                "columns: {a: {tests: [accepted_values: [b]]}}"
+            ),
+        }
+    )
+
+    shop.run()
+
+    (run,) = shop.runs()
+    assert run.status == "failed"
+    assert run.error
+    assert shop.branches == []
