@@ -70,6 +70,16 @@ class Chart:
         )
 
     @property
+    def shown(self) -> tuple[str, ...]:
+        """The columns whose single values it shows, and not what many of them come to."""
+        places = (self.x, self.from_x, self.from_y)
+        names = (self.series, self.panels, self.label)
+        measures = () if self.aggregate and self.kind != "heatmap" else self.y
+        value = "" if self.aggregate else self.value
+        every = (*places, *names, *measures, value)
+        return tuple(dict.fromkeys(each for each in every if each))
+
+    @property
     def counts(self) -> bool:
         """Whether it counts rows, whatever they hold."""
         return self.aggregate == "count"

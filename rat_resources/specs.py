@@ -19,6 +19,7 @@ from rat_resources.columns import (
     describe_test,
     name_of_test,
     offenders_query,
+    personal_names,
 )
 from rat_resources.configuration import (
     KEYS,
@@ -267,6 +268,7 @@ def parse_pipeline(
         *configuration.problems,
         *worth_saying(mentions.problems, configuration.config),
         *check_usage(source, configuration, mentions),
+        *check_charts(configuration),
         *(problem for each in tests for problem in each.problems),
         *check_test_names(source, tests),
     ]
@@ -607,6 +609,19 @@ def find_line(text: str, word: str) -> int:
 
 
 # Quality tests.
+
+
+def check_charts(configuration: Configuration) -> Iterator[Problem]:
+    """Charts that would show what is in a column with personal data."""
+    config = configuration.config
+    personal = personal_names(config.columns)
+    for chart in config.charts:
+        for name in chart.shown:
+            if name.casefold() in personal:
+                place = configuration.places["charts"]
+                what = f"chart {chart.title!r} shows {name}, which is personal data"
+                fix = "name another column, or aggregate it"
+                yield Problem(place.path, place.line, what, fix)
 
 
 @dataclass(frozen=True)

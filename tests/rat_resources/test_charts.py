@@ -161,3 +161,33 @@ def test_all_that_does_not_go_together_is_said_at_once() -> None:
     found = problems("charts: [{title: T, kind: line, x: a, y: b, value: c, label: d}]")
 
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("chart", "refused"),
+    [
+        ("kind: bar, x: EMAIL, y: n", True),
+        ("kind: bar, x: n, y: email", True),
+        ("kind: bar, x: n, y: email, aggregate: count", False),
+        ("kind: line, x: n, y: n, series: email, aggregate: sum", True),
+        ("kind: heatmap, x: n, y: email, value: n, aggregate: mean", True),
+        ("kind: heatmap, x: n, y: n, value: email, aggregate: mean", False),
+        ("kind: map, x: n, y: n, label: email", True),
+    ],
+)
+def test_no_chart_shows_personal_data(chart: str, *, refused: bool) -> None:
+    config = (
+        f"columns: {{email: {{pii: true}}}}\ncharts:\n  - {{title: Who, {chart}}}\n"
+    )
+
+    said = problems(config)
+
+    name = "EMAIL" if "EMAIL" in chart else "email"
+    assert said == (
+        [
+            f"p/config.yaml:2: chart 'Who' shows {name}, which is personal data; "
+            "name another column, or aggregate it"
+        ]
+        if refused
+        else []
+    )
