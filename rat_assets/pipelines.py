@@ -23,6 +23,8 @@ from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
 from rat_resources.specs import PipelineSpec, QualityTest
 
+TESTS_SHOWN = 100
+
 
 def build_asset(
     pipeline: PublishedPipeline, *, release: int, turn: int = 0
@@ -107,11 +109,20 @@ def describe_spec(spec: PipelineSpec) -> dict[str, Any]:
         shown["written_by_hand"] = spec.hand_written
     if spec.tests:
         shown["quality_tests"] = dg.MetadataValue.md(
-            "\n".join(f"- {link_test(test, table=spec.table)}" for test in spec.tests)
+            "\n".join(list_tests(spec.tests, table=spec.table))
         )
     if spec.excerpt:
         shown["template"] = as_code(spec.excerpt, language=spec.type)
     return shown
+
+
+def list_tests(tests: Sequence[QualityTest], *, table: TableName) -> Iterator[str]:
+    """The first tests as a list in Markdown; all of them are checks of the asset."""
+    for test in tests[:TESTS_SHOWN]:
+        yield f"- {link_test(test, table=table)}"
+    more = len(tests) - TESTS_SHOWN
+    if more > 0:
+        yield f"- … and {more:,} more"
 
 
 def link_test(test: QualityTest, *, table: TableName) -> str:

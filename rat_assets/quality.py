@@ -18,7 +18,7 @@ from duckdb import DuckDBPyConnection
 from rat_assets.commands.display import duration
 from rat_assets.entries import as_sql, as_table, fit
 from rat_assets.journal import Level
-from rat_assets.samples import mask
+from rat_assets.samples import mask, narrow
 from rat_resources.lake.complaints import complaint
 from rat_resources.lake.rows import sample
 from rat_resources.metadata.quality import Severity, Verdict
@@ -175,7 +175,7 @@ class Bench:
         try:
             found = sample(self.connection, sql, limit=SAMPLE_ROWS)
             offenders = found.count
-            rows = mask(found.objects, masked=self.masked)
+            rows = narrow(mask(found.objects, masked=self.masked))
         except duckdb.InterruptException:
             if not expired.is_set():
                 raise  # somebody else interrupts: the run is to stop

@@ -1,5 +1,6 @@
 """Samples: the first rows of a table, few and narrow enough to be shown and kept with every run."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from rat_resources.names import TableName
 ROWS = 6
 COLUMNS = 13
 MASK = "•••"
+# Of a cell so much is kept: a run's results are stored twice, and stay.
+CELL_LENGTH = 1_000
 
 
 def sample_table(
@@ -64,3 +67,16 @@ def mask(
         }
         for row in rows
     ]
+
+
+def narrow(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """*rows* without the ends of the cells that are too long to be kept."""
+    return [{name: cut(value) for name, value in row.items()} for row in rows]
+
+
+def cut(value: object) -> object:
+    """A JSON value, or the beginning of its text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if len(text) <= CELL_LENGTH else f"{text[: CELL_LENGTH - 1]}…"

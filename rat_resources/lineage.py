@@ -107,6 +107,8 @@ def load(tx: Session, dataset: str) -> Lineage | None:
 
 # Following the arrows.
 
+# Postgres takes 65,535 values in a statement, and a column is two of them.
+AT_ONCE = 10_000
 Arrows = Mapping[ColumnName, Sequence[ColumnName]]
 
 
@@ -136,11 +138,14 @@ def follow(
     edge = set(start)
     while edge:
         arrows |= {each: [] for each in edge}
-        found = select(*by, *to).where(tuple_(*by).in_(sorted(edge))).order_by(*to)
-        for here, here_column, there, there_column in tx.execute(found):
-            arrows[ColumnName(here, here_column)].append(
-                ColumnName(there, there_column)
-            )
+        columns = sorted(edge)
+        for first in range(0, len(columns), AT_ONCE):
+            some = columns[first : first + AT_ONCE]
+            found = select(*by, *to).where(tuple_(*by).in_(some)).order_by(*to)
+            for here, here_column, there, there_column in tx.execute(found):
+                arrows[ColumnName(here, here_column)].append(
+                    ColumnName(there, there_column)
+                )
         edge = {to for each in edge for to in arrows[each]} - arrows.keys()
     return arrows
 

@@ -57,8 +57,8 @@ def as_markdown(points: Points, source: str) -> str:
     from rat_assets.reports.drawing import draw_small  # noqa: PLC0415
 
     png = draw_small(points, source=source, most=PICTURE_BYTES)
-    # Brackets would end the text that stands for the picture.
-    alt = points.chart.title.translate({ord("["): "(", ord("]"): ")"})
+    # Brackets would end the text that stands for the picture, and a backslash keep it open.
+    alt = points.chart.title.translate({ord("["): "(", ord("]"): ")", ord("\\"): "/"})
     return f"![{alt}](data:image/png;base64,{b64encode(png).decode()})"
 
 

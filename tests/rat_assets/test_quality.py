@@ -123,3 +123,15 @@ def test_a_run_ends_whatever_characters_its_rows_hold(shop: Shop, code: str) -> 
     assert run.status == "failed"
     assert run.error
     assert shop.branches == []
+
+
+def test_of_long_cells_the_beginning_is_kept() -> None:
+    query = "SELECT repeat('x', 2000) AS a, [repeat('y', 2000)] AS b, 'z' AS c, 1 AS d"
+
+    with duckdb.connect() as connection:
+        result = Bench(connection).run(a_test(), sql=query)
+
+    (row,) = result.sample
+    assert (len(row["a"]), len(row["b"])) == (1_000, 1_000)
+    assert (row["c"], row["d"]) == ("z", 1)
+    assert row["b"].startswith('["y')

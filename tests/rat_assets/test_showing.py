@@ -228,6 +228,17 @@ def test_what_is_shown_of_a_definition_stays_small(shop: Shop) -> None:
     assert size_of(dict(spec.metadata)) < 6_000
 
 
+def test_of_many_tests_the_first_are_listed(shop: Shop) -> None:
+    columns = "".join(f"  c{n}: {{tests: [not_null, unique]}}\n" for n in range(1_000))
+    path = "shop/pipelines/gold/revenue/config.yaml"
+    shop.publish(ORDERS | {path: f"columns:\n{columns}"})
+
+    spec = asset_spec(pipelines(shop)["shop.gold.revenue"].spec)
+
+    assert spec.metadata["quality_tests"].value.endswith("- … and 1,900 more")
+    assert size_of(dict(spec.metadata)) < 30_000
+
+
 def test_a_landing_zone_shows_the_columns_that_it_expects_in_their_order() -> None:
     zone = LandingZone(
         namespace="shop",
