@@ -80,7 +80,10 @@ def look_at(
         with rehearsing(whole, draft, ask=Ask(), limits=limits) as rehearsal:
             return bind(rehearsal, known=known, changing=changing)
     except (NotFoundError, LandingError) as error:
-        return Outlook(table, unknown=error.message)
+        # The table says already whose code it is.
+        return Outlook(
+            table, unknown=error.message.removeprefix(f"{draft.code_path}: ")
+        )
     except RatError as error:
         return Outlook(table, failure=str(error))
 

@@ -1,34 +1,28 @@
-"""Plans: what publishing a folder tree would change, said in words, with nothing published.
+"""Plans: what publishing a folder tree would change, with nothing published.
 
-Everything is read and judged by what `releases` publishes with. What becomes of columns is
-`rat_assets.forecast`.
+Everything is read and judged by what `releases` publishes with. The words for it are
+`differences`, and what becomes of columns is `rat_assets.forecast`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from rat_resources import declarations, graph, releases
+from rat_resources.declarations import DESCRIBED
+from rat_resources.differences import Zones, describe, describe_zones
 from rat_resources.errors import Problem
 from rat_resources.metadata import Metadata
+from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
 from rat_resources.releases import Check, PublishedPipeline, Release
-from rat_resources.specs import (
-    CONFIG,
-    Parsed,
-    PipelineSource,
-    PipelineSpec,
-    QualityTest,
-    bare_code,
-    parse_pipeline,
-)
+from rat_resources.specs import Parsed, PipelineSource, PipelineSpec, parse_pipeline
 from rat_resources.store import Store, object_name
 from rat_resources.trees import Tree, read_tree
 from rat_resources.validation import named_zones
-
-LONGEST = 60  # of a value that is shown
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Plan:
     """What a publish would come to."""
 
     release: Release
-    zones_change: bool
+    zones: tuple[str, ...]  # what changes in landing zones, in words
     parsed: Mapping[TableName, Parsed]  # what the tree holds
     current: Mapping[TableName, PublishedPipeline]
     words: Mapping[TableName, tuple[str, ...]]  # what changes in each changed pipeline
@@ -46,7 +40,7 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether everything is current as it is."""
-        return not self.release.is_new and not self.zones_change
+        return not self.release.is_new and not self.zones
 
     @property
     def specs(self) -> dict[TableName, PipelineSpec]:
@@ -102,7 +96,7 @@ def plan(
         by_table = {each.spec.table: each for each in parsed}
         return Plan(
             release,
-            would_change_zones(tx, tree, parsed=by_table, before=before),
+            change_zones(tx, tree, parsed=by_table, before=before),
             by_table,
             before,
             {
@@ -128,103 +122,33 @@ def name_files(source: PipelineSource) -> dict[str, str]:
     }
 
 
-def would_change_zones(
+def change_zones(
     tx: Session,
     tree: Tree,
     *,
     parsed: Mapping[TableName, Parsed],
     before: Mapping[TableName, PublishedPipeline],
-) -> bool:
-    """Whether a landing zone would come, go, or be described otherwise."""
+) -> tuple[str, ...]:
+    """Which landing zones would come, go, or be described otherwise."""
     specs = {table: each.spec for table, each in before.items()}
     specs |= {table: each.spec for table, each in parsed.items()}
     attempt = tx.begin_nested()
     try:
         names = sorted({table.namespace for table in specs})
         releases.add_namespaces(tx, names, created_by="")
-        return declarations.write_zones(
+        old = read_zones(tx)
+        declarations.write_zones(
             tx, named=named_zones(specs.values()), described=tree.zones
         )
+        return tuple(describe_zones(old, after=read_zones(tx)))
     finally:
         attempt.rollback()  # it was only asked
 
 
-# What changes in one pipeline.
-
-
-def describe(
-    source: PipelineSource, before: PipelineSpec, *, after: Parsed
-) -> Iterator[str]:
-    """What changes between two states of a pipeline, in words."""
-    words = [
-        *describe_code(source, after=after.source),
-        *describe_reads(before, after=after.spec),
-        *describe_config(before, after=after.spec),
-        *describe_tests(source, before, after=after),
-        *describe_files(source, after=after.source),
-    ]
-    if not words and source.files.get(CONFIG) != after.source.files.get(CONFIG):
-        words.append(f"{CONFIG}, and not what it means")
-    yield from words or ["understood anew by this version of RAT"]
-
-
-def describe_code(source: PipelineSource, *, after: PipelineSource) -> Iterator[str]:
-    """What changes in the code."""
-    if source.code_file != after.code_file:
-        yield f"{source.code_file} becomes {after.code_file}"
-    elif bare_code(source) != bare_code(after):
-        yield "the query" if after.type == "sql" else "the script"
-    elif source.code != after.code:
-        yield f"comments of {after.code_file}"
-
-
-def describe_reads(before: PipelineSpec, *, after: PipelineSpec) -> Iterator[str]:
-    """What it would read, and no longer read."""
-    yield from (f"reads {ref}" for ref in after.refs if ref not in before.refs)
-    yield from (
-        f"reads {ref} no longer" for ref in before.refs if ref not in after.refs
-    )
-
-
-def describe_config(before: PipelineSpec, *, after: PipelineSpec) -> Iterator[str]:
-    """What changes in the configuration, key by key."""
-    old, new = asdict(before.config), asdict(after.config)
-    for key in new:
-        if old[key] != new[key]:
-            yield f"{key}: {brief(old[key])} → {brief(new[key])}"
-
-
-def brief(value: object) -> str:
-    """A configuration value in a line."""
-    if value is None or value in ("", (), [], {}):
-        return "nothing"
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return text if len(text) <= LONGEST and text.isprintable() else "…"
-
-
-def describe_tests(
-    source: PipelineSource, before: PipelineSpec, *, after: Parsed
-) -> Iterator[str]:
-    """Which tests come, go and change."""
-    old = {test.name: test for test in before.tests}
-    new = {test.name: test for test in after.spec.tests}
-    yield from (f"new test {name}" for name in new if name not in old)
-    yield from (f"test {name} goes" for name in old if name not in new)
-    for name in new.keys() & old.keys():
-        texts = text_of(source, old[name]), text_of(after.source, new[name])
-        if old[name] != new[name] or texts[0] != texts[1]:
-            yield f"test {name}"
-
-
-def text_of(source: PipelineSource, test: QualityTest) -> str | None:
-    """The text of a test that has a file."""
-    return source.files.get(test.path)
-
-
-def describe_files(source: PipelineSource, *, after: PipelineSource) -> Iterator[str]:
-    """Files whose change means nothing to a run."""
-    told = {source.code_file, after.code_file, *source.test_files, *after.test_files}
-    names = (source.files.keys() | after.files.keys()) - told - {CONFIG}
-    for name in sorted(names):
-        if source.files.get(name) != after.files.get(name):
-            yield f"the file {name}"
+def read_zones(tx: Session) -> Zones:
+    """What Postgres has about every landing zone."""
+    said = ("active", *DESCRIBED)
+    return {
+        f"{zone.namespace}/{zone.name}": {key: getattr(zone, key) for key in said}
+        for zone in tx.scalars(select(LandingZone))
+    }

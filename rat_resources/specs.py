@@ -352,6 +352,18 @@ def bare_code(source: PipelineSource) -> str:
         if source.type == "sql"
         else strip_header(source.code)
     )
+    return without_blank_lines(code)
+
+
+def bare_query(source: PipelineSource, test: QualityTest) -> str:
+    """The query of a test without comments and without blanks that change nothing."""
+    if test.guard:
+        return ""
+    return without_blank_lines(strip_comments(source.template(test)))
+
+
+def without_blank_lines(code: str) -> str:
+    """*code* without empty lines, and without blanks at the ends of lines."""
     lines = (line.rstrip() for line in code.splitlines())
     return "\n".join(line for line in lines if line)
 

@@ -37,8 +37,7 @@ def describe_plan(planned: Plan, outlooks: list[Outlook]) -> Iterator[str]:
     yield from (f"  create     {table}" for table in release.created)
     for table in release.changed:
         yield f"  change     {table}: {'; '.join(planned.words[table])}"
-    if planned.zones_change:
-        yield "  landing zones would come, go, or be described otherwise"
+    yield from (f"  {line}" for line in planned.zones)
     columns = [line for each in outlooks for line in describe_outlook(each)]
     if columns:
         yield from ("", "columns", *columns)
@@ -82,7 +81,7 @@ def plan_object(planned: Plan, outlooks: list[Outlook]) -> dict[str, object]:
             str(table): list(planned.words[table]) for table in release.changed
         },
         "unchanged": [str(table) for table in release.unchanged],
-        "zones_change": planned.zones_change,
+        "zones": list(planned.zones),
         "rewritten": [str(table) for table in planned.rewritten],
         "following": [str(table) for table in planned.following],
         "tables": [outlook_object(each) for each in outlooks],

@@ -84,7 +84,7 @@ def test_a_first_publish_would_create_everything_in_order(shop: Shop) -> None:
         "shop.gold.revenue",
     ]
     assert [bool(each["unknown"]) for each in plan["tables"]] == [True, True, True]
-    assert plan["zones_change"]
+    assert plan["zones"] == ["new zone shop/orders"]
 
 
 def test_each_change_is_said_in_words(open_shop: Shop) -> None:
@@ -103,12 +103,90 @@ def test_each_change_is_said_in_words(open_shop: Shop) -> None:
         "shop.silver.orders": [
             "comments of pipeline.sql",
             "merge_strategy: incremental → delete_insert",
-            "test customer_is_known",
+            "test customer_is_known: severity warn → error",
         ],
         "shop.gold.revenue": ["new test new"],
     }
     assert plan["rewritten"] == ["shop.silver.orders"]
     assert plan["following"] == ["shop.gold.revenue"]
+
+
+CONFIG = """
+columns:
+  id: {tests: [not_null, unique]}
+  customer: {description: Who, tests: [{accepted_values: [ann, bob]}]}
+guard: {max_added: 50%, max_removed: 5%}
+charts:
+  - {title: Amounts, kind: bar, x: customer, y: amount}
+  - {title: Ids, kind: bar, x: customer, y: id}
+"""
+
+
+def test_a_comment_in_the_configuration_changes_nothing_else(open_shop: Shop) -> None:
+    write(open_shop, f"{SILVER}/config.yaml", CONFIG)
+    open_shop.publish({})
+    write(open_shop, f"{SILVER}/config.yaml", f"# What shops sell\n{CONFIG}")
+
+    plan = planned(open_shop)
+
+    said = ["config.yaml, and not what it means"]
+    assert plan["changed"] == {"shop.silver.orders": said}
+    assert plan["rewritten"] == []
+
+
+def test_only_what_changes_in_the_configuration_is_said(open_shop: Shop) -> None:
+    write(open_shop, f"{SILVER}/config.yaml", CONFIG)
+    open_shop.publish({})
+    for old, new in (
+        ("x: customer, y: id", "x: customer, y: amount"),
+        ("max_added: 50%, max_removed: 5%", "max_removed: 10%, max_changed: 7"),
+        ("[ann, bob]", "[ann]"),
+        ("unique]", "{unique: {severity: warn}}]"),
+        ("description: Who", "description: Whose"),
+    ):
+        edit(open_shop, f"{SILVER}/config.yaml", old, new)
+
+    plan = planned(open_shop)
+
+    assert plan["changed"]["shop.silver.orders"] == [
+        "charts: 1 changed",
+        "columns: 1 changed",
+        "guard: max_added 50 % goes",
+        "guard: max_removed 5 % → 10 %",
+        "guard: new: max_changed 7",
+        "test accepted_values_customer: its query; its description",
+        "test unique_id: severity error → warn",
+    ]
+
+
+def test_what_changes_in_landing_zones_is_said(open_shop: Shop) -> None:
+    described = (
+        "description: Orders\nexpected_schema: {columns: {id: BIGINT, amount: BIGINT}}"
+    )
+    write(open_shop, "shop/landing/orders.yaml", described)
+    open_shop.publish({})
+    edit(open_shop, "shop/landing/orders.yaml", "amount: BIGINT", "customer: VARCHAR")
+    edit(
+        open_shop, f"{BRONZE}/pipeline.sql", "landing_zone('orders'", "landing_zone('o'"
+    )
+    edit(open_shop, f"{BRONZE}/config.yaml", "zone_name: orders", "zone_name: o")
+
+    zones = planned(open_shop)["zones"]
+
+    assert zones == [
+        "new zone shop/o",
+        "zone shop/orders goes: no pipeline reads it any more; its files stay",
+        "zone shop/orders: expected columns: 1 new, 1 gone",
+    ]
+
+
+def test_a_pipeline_whose_columns_nobody_knows_is_named_once(shop: Shop) -> None:
+    for name, content in ORDERS.items():
+        write(shop, name, content)
+
+    said = dry_run(shop.folder).stdout
+
+    assert "? shop.bronze.orders: there is no file in shop/orders" in said
 
 
 def test_columns_that_change_are_followed_downstream(open_shop: Shop) -> None:
