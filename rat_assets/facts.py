@@ -10,13 +10,33 @@ from typing import Any
 
 from pyiceberg.table import Table
 
+from rat_assets.computation import Computation
 from rat_assets.inputs import Inputs
+from rat_assets.trial import Trial
 from rat_resources import graph, landing, publications
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
 from rat_resources.lineage import Lineage
 from rat_resources.platform import Platform
 from rat_resources.specs import PipelineSpec
+
+
+def state(work: Computation, trial: Trial) -> dict[str, Any]:
+    """Everything that publishing what was computed and tested will state."""
+    platform, spec, changes = work.platform, work.spec, trial.changes
+    # What a view once was as a table is no concern of its readers.
+    table = None if spec.is_view else work.table
+    wishes = [] if work.unchanged else next_wishes(platform, spec, run_id=work.run_id)
+    return {
+        "rows_written": work.written.rows_written if work.written else 0,
+        "unchanged": work.unchanged,
+        "changes": changes and changes.to_json(),
+        "results": [result.to_row() for result in trial.results],
+        "wishes": wishes,
+        "archive": archived_zones(platform, spec),
+        **describe_data(spec, table, inputs=work.inputs),
+        "lineage": describe_lineage(work.lineage, is_news=work.lineage_is_news),
+    }
 
 
 def describe_data(

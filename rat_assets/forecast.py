@@ -7,6 +7,7 @@ what is changed before it has the columns that it would have, and no rows. Nothi
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from rat_assets.computation import Computation
 from rat_assets.drafts import Draft
 from rat_assets.rehearsal import Ask, Limits, Rehearsal, rehearsing
 from rat_resources import releases
@@ -105,21 +106,21 @@ def bind(
 ) -> Outlook:
     """Bind a query where its inputs have the columns that they would have."""
     returned = rehearsal.bind({name: empty(each) for name, each in known.items()})
-    readers = tuple(find_readers(rehearsal, returned, changing=changing))
-    if rehearsal.spec.is_view:
-        return Outlook(rehearsal.name, returned, readers=readers)
-    before = rehearsal.table
+    work = rehearsal.work
+    readers = tuple(find_readers(work, returned, changing=changing))
+    if work.spec.is_view:
+        return Outlook(work.name, returned, readers=readers)
     evolved = follow_columns(
-        before,
+        work.own,
         returned,
-        config=write_config(rehearsal.spec),
+        config=write_config(work.spec),
         full_refresh=False,
         is_all_null=lambda _column: False,
     )
     fields = evolved.schema.fields
     own = tuple(Column(each.name, each.field_type) for each in fields)
-    changes = evolved.changes if before is not None else ()
-    return Outlook(rehearsal.name, own, changes, readers)
+    changes = evolved.changes if work.own is not None else ()
+    return Outlook(work.name, own, changes, readers)
 
 
 def empty(columns: tuple[Column, ...]) -> str:
@@ -129,24 +130,24 @@ def empty(columns: tuple[Column, ...]) -> str:
 
 
 def find_readers(
-    rehearsal: Rehearsal,
+    work: Computation,
     columns: tuple[Column, ...],
     *,
     changing: Mapping[TableName, set[str]],
 ) -> Iterator[Reader]:
     """The columns that take values from a column that changes."""
-    refs = [ref for ref in rehearsal.spec.refs if changing.get(ref)]
+    refs = [ref for ref in work.spec.refs if changing.get(ref)]
     if not refs:
         return
     named = {
-        str(ref): rehearsal.connection.sql(f"FROM {quote(str(ref))}").columns
-        for ref in rehearsal.spec.refs
+        str(ref): work.connection.sql(f"FROM {quote(str(ref))}").columns
+        for ref in work.spec.refs
     }
     changed = {f"{ref}.{column}" for ref in refs for column in changing[ref]}
     output = [column.name for column in columns]
-    found = trace(rehearsal.sql, inputs=Readable(named), output=output)
+    found = trace(work.sql, inputs=Readable(named), output=output)
     for column, sources in found.items():
         for source in sources:
             read = f"{source.dataset}.{source.column}"
             if read in changed:
-                yield Reader(f"{rehearsal.name}.{column}", read)
+                yield Reader(f"{work.name}.{column}", read)

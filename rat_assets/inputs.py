@@ -18,6 +18,7 @@ from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import Pin
+from rat_resources.specs import PipelineSource
 from rat_resources.templates import RenderContext, render
 
 
@@ -31,6 +32,8 @@ class Inputs:
     run_started_at: datetime
     tables: dict[TableName, Table] = field(default_factory=dict)
     views: dict[TableName, PublishedPipeline] = field(default_factory=dict)
+    # What is not to be looked up in the store: a draft is not in it.
+    sources: dict[TableName, PipelineSource] = field(default_factory=dict)
 
     def resolve(self, names: Iterable[TableName]) -> bool:
         """Find *names*, and what the views among them read; NotFoundError names what is not there.
@@ -80,7 +83,9 @@ class Inputs:
 
     def query(self, view: PublishedPipeline) -> str:
         """What a view selects."""
-        source = releases.read_source(self.platform.store, view)
+        source = self.sources.get(view.spec.table) or releases.read_source(
+            self.platform.store, view
+        )
         return render(
             source.code,
             path=source.path(source.code_file),

@@ -1,32 +1,33 @@
 """Rehearsals: a pipeline goes through the phases of a run, and nothing is claimed, written or told.
 
-It is an `Attempt` that reads main at one commit, reads landing files where they lie, writes into a
-folder that is gone with it, is tested there, and ends before it would publish. It has limits, since
-nobody waits for a preview as for a run.
+It computes and tests as a run does (`rat_assets.computation`, `rat_assets.trial`), but reads landing
+files where they lie, writes into a folder that is gone with it, and ends before it would publish. It
+has limits, since nobody waits for a preview as for a run.
 """
 
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
+from rat_assets.computation import Computation
 from rat_assets.drafts import Draft, check_fit, published_draft
 from rat_assets.heartbeat import Deadline
 from rat_assets.inputs import Inputs
+from rat_assets.intake import Intake
 from rat_assets.journal import Journal, Profile
-from rat_assets.phases import Attempt, Step
 from rat_assets.quality import Bench, TestResult
 from rat_assets.samples import select_list
+from rat_assets.trial import Trial
 from rat_resources import landing, runs
 from rat_resources.errors import CancelledError, LandingError, QueryError, RatError
-from rat_resources.lake import register
 from rat_resources.lake.batch import Batch, query_columns, run_query
-from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.drafting import DraftCatalog
 from rat_resources.lake.evolution import SchemaChange
 from rat_resources.lake.reading import row_count
@@ -38,7 +39,6 @@ from rat_resources.lake.types import Column
 from rat_resources.landing_peek import Peek, choose, peek
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
-from rat_resources.specs import PipelineSource
 
 # Nobody else's: a preview tells no log.
 NO_RUN = "preview"
@@ -147,23 +147,16 @@ def rehearsing(
         Deadline(limits.seconds, reason=late) as deadline,
         translated(draft, deadline, limits=limits),
     ):
-        step = Step(
+        work = Computation(
             whole,
             draft.pipeline,
-            draft.release,
-            NO_RUN,
+            runs.run_id_of(NO_RUN, draft.spec.table, attempt=1),
+            Journal(draft.spec.table, silent()),
+            staging=folder / "landing",
             full_refresh=ask.full_refresh,
         )
-        rehearsal = Rehearsal(
-            step,
-            1,
-            Journal(draft.spec.table, silent()),
-            draft=draft,
-            ask_for=ask,
-            limits=limits,
-            folder=folder,
-        )
-        rehearsal.heart = deadline
+        work.heart = deadline
+        rehearsal = Rehearsal(draft, work, ask, limits=limits, folder=folder)
         with rehearsal.stack:
             rehearsal.begin()
             yield rehearsal
@@ -206,13 +199,15 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 @dataclass
-class Rehearsal(Attempt):
-    """An attempt that ends before it would publish, and records nothing."""
+class Rehearsal:
+    """A draft that is computed and tested, and recorded nowhere."""
 
-    draft: Draft = field(kw_only=True)
-    ask_for: Ask = field(kw_only=True)
-    limits: Limits = field(kw_only=True)
-    folder: Path = field(kw_only=True)
+    draft: Draft
+    work: Computation
+    ask: Ask
+    limits: Limits
+    folder: Path
+    stack: ExitStack = field(default_factory=ExitStack)
     columns: tuple[Column, ...] = ()
     returned: Sample = field(default_factory=lambda: Sample(0, (), ()))
     peeks: list[Peek] = field(default_factory=list)
@@ -220,41 +215,151 @@ class Rehearsal(Attempt):
 
     def begin(self) -> None:
         """Pin main; there is no branch, and nobody is told."""
-        platform = self.platform
-        self.base_commit = platform.lake.refs.head(MAIN)
+        platform = self.work.platform
+        at = f"@{platform.lake.refs.head(MAIN)}"
         with platform.metadata.transaction() as tx:
-            self.started_at = runs.database_time(tx)
-        at = f"@{self.base_commit}"
-        self.inputs = Inputs(platform, self.step.release, at, self.started_at)
+            now = runs.database_time(tx)
+        self.work.inputs = Inputs(platform, self.draft.release, at, now)
+
+    # What may be asked of it.
 
     def preview(self) -> Preview:
         """Go through the phases that compute, and say what came of it."""
-        with self.phase("compile") as profile:
+        work = self.work
+        with work.phase("compile") as profile:
             self.choose_files()
             self.compile(profile)
-        before = None if self.table is None else row_count(self.table)
-        with self.phase("write") as profile:
+        with work.phase("write") as profile:
             self.write(profile)
-        with self.phase("test") as profile:
-            self.test(profile)
-        if not self.returned.count and self.watermark is not None:
+        with work.phase("test") as profile:
+            self.trial.run(profile)
+        if not self.returned.count and work.watermark is not None:
             self.note(
-                f"nothing is newer than {self.config.watermark_column} {self.watermark}; "
+                f"nothing is newer than {work.config.watermark_column} {work.watermark}; "
                 "--full-refresh reads it all"
             )
-        return self.result(before)
+        return self.result()
 
-    def result(self, before: int | None) -> Preview:
-        """What came of it, for a table that had *before* rows."""
-        written = self.written
+    def compile_only(self) -> Compiled:
+        """Render the template, over the zones' own folders."""
+        work = self.work
+        self.open()
+        work.find_own()
+        work.register_own()
+        work.folders = {
+            zone.name: work.platform.store.root / self.zone_of(zone.name).path
+            for zone in work.spec.zones
+        }
+        if work.folders:
+            self.note("a run reads copies of its landing files, in a folder of its own")
+        if work.own is None and work.config.merge_strategy != "full_refresh":
+            self.note(f"{work.name} is not on main yet: this is its first run")
+        work.compile()
+        return Compiled(work.sql, tuple(self.notes))
+
+    def bind(self, instead: Mapping[TableName, str]) -> tuple[Column, ...]:
+        """The columns that the query would return, where some inputs are other queries."""
+        work = self.work
+        self.choose_files()
+        self.open()
+        work.find_inputs(besides=instead)
+        work.register_inputs()
+        for name, query in instead.items():
+            view = quote(str(name))
+            work.connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {query}")
+        work.folders = self.link_files()
+        work.compile()
+        with work.blame.author_lines():
+            return query_columns(work.connection, work.sql)
+
+    def test_main(self) -> tuple[TestResult, ...]:
+        """Run the tests on what stands on main."""
+        work = self.work
+        self.open()
+        work.find_own()
+        if work.own is None and not work.spec.is_view:
+            bench = Bench(work.connection)
+            message = f"{work.name} is not on main yet; rat run {work.name}"
+            return tuple(
+                bench.refuse(each, message=message) for each in work.spec.tests
+            )
+        work.inputs.resolve(work.spec.refs if work.spec.is_view else ())
+        work.inputs.register(work.connection)
+        with work.phase("test") as profile:
+            self.trial.run(profile)
+        return tuple(self.trial.results)
+
+    # How.
+
+    @cached_property
+    def trial(self) -> Trial:
+        """The tests of the draft."""
+        return Trial(self.work)
+
+    def note(self, line: str) -> None:
+        """Keep something that a reader of the result should know."""
+        self.notes.append(line)
+
+    def open(self) -> None:
+        """Open the draft's files, and a DuckDB that may not take all of the machine's memory."""
+        work = self.work
+        work.source = self.draft.source
+        work.connect(self.stack)
+        try:
+            work.connection.execute(f"SET memory_limit = {literal(self.limits.memory)}")
+        except duckdb.Error as error:
+            message = f"{self.limits.memory!r} is no amount of memory"
+            raise QueryError(message, fix="write --memory 4GB") from error
+
+    def compile(self, profile: Profile) -> None:
+        """Turn the template into the query that would run, over all that it would read."""
+        work = self.work
+        self.open()
+        work.find_inputs()
+        work.register_inputs()
+        folders = self.link_files()
+        landing.refuse_unexpected(work.connection, work.files, folders=folders)
+        intake = Intake(work)
+        intake.admit(folders, profile=profile)
+        work.compile()
+        intake.set_aside(intake.find_unread())
+
+    def write(self, profile: Profile) -> None:
+        """Write the table that would be; of a view, look at its rows."""
+        work = self.work
+        catalog = DraftCatalog(
+            work.platform.lake.refs, at=work.inputs.at, folder=self.folder / "tables"
+        )
+        work.write(profile, catalog=catalog, inspect=self.inspect)
+        if work.spec.is_view:
+            with (
+                work.blame.author_lines(),
+                run_query(work.connection, work.sql) as batch,
+            ):
+                self.inspect(batch)
+
+    def inspect(self, batch: Batch) -> None:
+        """Keep the columns and the first rows of what the query returned."""
+        self.columns = batch.columns
+        names = [column.name for column in batch.columns]
+        listed = select_list(names, masked=self.work.masked)
+        rows = self.limits.rows
+        query = f"SELECT {listed} FROM {batch.table} ORDER BY rowid LIMIT {rows}"
+        first = sample(self.work.connection, query, limit=rows)
+        self.returned = replace(first, count=batch.rows)
+
+    def result(self) -> Preview:
+        """What came of it."""
+        work, written = self.work, self.work.written
+        before = None if work.own is None else row_count(work.own)
         return Preview(
-            table=self.name,
+            table=work.name,
             place=self.draft.code_path,
-            commit=self.base_commit,
+            commit=work.inputs.at.removeprefix("@"),
             columns=self.columns,
             sample=self.returned,
-            is_view=self.spec.is_view,
-            rows_before=None if self.spec.is_view else before,
+            is_view=work.spec.is_view,
+            rows_before=None if work.spec.is_view else before,
             rows_after=written.rows_total if written else self.returned.count,
             inserted=written.rows_inserted if written else 0,
             updated=written.rows_updated if written else 0,
@@ -262,136 +367,47 @@ class Rehearsal(Attempt):
             schema_changes=()
             if written is None or before is None
             else written.schema_changes,
-            results=tuple(self.results),
-            phases=self.journal.phase_profiles,
-            files=tuple(f"{each.zone}/{each.name}" for each in self.files),
+            results=tuple(self.trial.results),
+            phases=work.journal.phase_profiles,
+            files=tuple(f"{each.zone}/{each.name}" for each in work.files),
             notes=tuple(self.notes),
         )
 
-    def compile_only(self) -> Compiled:
-        """Render the template, over the zones' own folders."""
-        self.connect()
-        self.source = self.read_source()
-        self.table = self.find_own()
-        if self.table is not None:
-            register(self.connection, {self.name: self.table})
-        self.folders = {
-            zone.name: self.platform.store.root / self.zone_of(zone.name).path
-            for zone in self.spec.zones
-        }
-        if self.folders:
-            self.note("a run reads copies of its landing files, in a folder of its own")
-        if self.table is None and self.config.merge_strategy != "full_refresh":
-            self.note(f"{self.name} is not on main yet: this is its first run")
-        return Compiled(
-            self.render(self.source.code, path=self.spec.code_file), tuple(self.notes)
-        )
-
-    def bind(self, instead: Mapping[TableName, str]) -> tuple[Column, ...]:
-        """The columns that the query would return, where some inputs are other queries."""
-        self.choose_files()
-        self.connect()
-        self.source = self.read_source()
-        self.inputs.resolve(ref for ref in self.spec.refs if ref not in instead)
-        self.table = self.find_own()
-        self.inputs.register(self.connection)
-        if self.table is not None:
-            register(self.connection, {self.name: self.table})
-        for name, query in instead.items():
-            self.define(name, query)
-        self.folders = self.link_files()
-        self.sql = self.render(self.source.code, path=self.spec.code_file)
-        with self.author_lines():
-            return query_columns(self.connection, self.sql)
-
-    def define(self, name: TableName, query: str) -> None:
-        """Let SQL read a query under a table's name."""
-        view = quote(str(name))
-        self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {query}")
-
-    def test_main(self) -> tuple[TestResult, ...]:
-        """Run the tests on what stands on main."""
-        self.connect()
-        self.source = self.read_source()
-        self.table = self.find_own()
-        if self.table is None and not self.spec.is_view:
-            bench = Bench(self.connection, results=self.results)
-            for test in self.spec.tests:
-                message = f"{self.name} is not on main yet; rat run {self.name}"
-                bench.refuse(test, message=message)
-            return tuple(self.results)
-        self.inputs.resolve(self.spec.refs if self.spec.is_view else ())
-        self.inputs.register(self.connection)
-        if self.spec.is_view:
-            self.sql = self.render(self.source.code, path=self.spec.code_file)
-        with self.phase("test") as profile:
-            self.test(profile)
-        return tuple(self.results)
-
-    def note(self, line: str) -> None:
-        """Keep something that a reader of the result should know."""
-        self.notes.append(line)
-
-    # What differs from a run.
-
-    @property
-    def staging(self) -> Path:
-        """Where this rehearsal's links to landing files are."""
-        return self.folder / "landing"
-
-    def connect(self) -> None:
-        """Open a DuckDB that may not take all of the machine's memory."""
-        super().connect()
-        try:
-            self.connection.execute(f"SET memory_limit = {literal(self.limits.memory)}")
-        except duckdb.Error as error:
-            message = f"{self.limits.memory!r} is no amount of memory"
-            raise QueryError(message, fix="write --memory 4GB") from error
-
-    def read_source(self) -> PipelineSource:
-        """The draft's own files."""
-        return self.draft.source
-
-    def record_pins(self) -> None:
-        """Nothing: nobody asks later what a rehearsal has read."""
-
-    def has_nothing_new(self) -> bool:
-        """False: somebody wants to see something."""
-        return False
+    # The landing files.
 
     def zone_of(self, name: str) -> landing.Zone:
         """A zone of the pipeline, published or not."""
-        with self.platform.metadata.transaction() as tx:
-            zone = landing.get_zone(tx, self.name.namespace, name=name)
-        return self.draft.described(
-            zone or landing.Zone(uuid.uuid4(), self.name.namespace, name)
-        )
+        namespace = self.work.name.namespace
+        with self.work.platform.metadata.transaction() as tx:
+            zone = landing.get_zone(tx, namespace, name=name)
+        return self.draft.described(zone or landing.Zone(uuid.uuid4(), namespace, name))
 
     def choose_files(self) -> None:
         """Choose what is read of each landing zone."""
-        if not self.spec.zones:
+        work = self.work
+        if not work.spec.zones:
             return
-        with self.platform.metadata.transaction() as tx:
+        with work.platform.metadata.transaction() as tx:
             looked = [
                 peek(
                     tx,
-                    self.name.namespace,
+                    work.name.namespace,
                     mention,
-                    root=self.platform.store.root,
-                    pipeline_id=self.step.pipeline.pipeline_id,
+                    root=work.platform.store.root,
+                    pipeline_id=work.pipeline.pipeline_id,
                 )
-                for mention in {zone.name: zone for zone in self.spec.zones}.values()
+                for mention in {zone.name: zone for zone in work.spec.zones}.values()
             ]
         self.peeks, anew = choose(
-            looked, full_refresh=self.step.full_refresh, samples=self.ask_for.samples
+            looked, full_refresh=work.full_refresh, samples=self.ask.samples
         )
         if not any(each.chosen for each in self.peeks):
             names = ", ".join(str(each.zone) for each in self.peeks)
             message = f"{self.draft.code_path}: there is no file in {names}"
             fix = "rat upload NS/ZONE FILE, or put samples into the zone's _samples/"
             raise LandingError(message, fix=fix)
-        if anew and not self.step.full_refresh:
-            self.step = replace(self.step, full_refresh=True)
+        if anew and not work.full_refresh:
+            work.full_refresh = True
             self.note(f"the table is made anew of {self.describe_files()}")
 
     def describe_files(self) -> str:
@@ -400,49 +416,14 @@ class Rehearsal(Attempt):
             return "samples"
         return "all landing files, since none of them is new"
 
-    def copy_files(self) -> dict[str, Path]:
-        """Link the files to where the query expects its copies, checked like those of a run."""
-        folders = self.link_files()
-        landing.refuse_unexpected(self.connection, self.files, folders=folders)
-        return folders
-
     def link_files(self) -> dict[str, Path]:
-        """Link the files, whatever is in them."""
+        """Link the files to where the query expects its copies."""
         folders = {
-            each.mention.name: self.staging / each.mention.name for each in self.peeks
+            each.mention.name: self.work.staging / each.mention.name
+            for each in self.peeks
         }
         for each in self.peeks:
             linked = each.link(folders[each.mention.name])
             zone = self.draft.described(each.zone)
-            self.files += [replace(file, zone=zone) for file in linked]
+            self.work.files += [replace(file, zone=zone) for file in linked]
         return folders
-
-    def open_catalog(self) -> RefCatalog:
-        """A catalog whose writes are gone with this rehearsal."""
-        at = f"@{self.base_commit}"
-        folder = self.folder / "tables"
-        return DraftCatalog(self.platform.lake.refs, at=at, folder=folder)
-
-    def inspect(self, batch: Batch) -> None:
-        """Keep the columns and the first rows of what the query returned."""
-        self.columns = batch.columns
-        names = [column.name for column in batch.columns]
-        listed = select_list(names, masked=self.masked)
-        rows = self.limits.rows
-        query = f"SELECT {listed} FROM {batch.table} ORDER BY rowid LIMIT {rows}"
-        first = sample(self.connection, query, limit=rows)
-        self.returned = replace(first, count=batch.rows)
-
-    def write(self, profile: Profile) -> None:
-        """Write the table that would be; of a view, look at its rows."""
-        super().write(profile)
-        if self.spec.is_view:
-            with self.author_lines(), run_query(self.connection, self.sql) as batch:
-                self.inspect(batch)
-
-    def register_own(self) -> None:
-        """Let tests read the table that would be."""
-        if not self.spec.is_view:
-            super().register_own()
-            return
-        self.define(self.name, self.sql)

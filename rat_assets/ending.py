@@ -1,0 +1,140 @@
+"""The end of a run: what it took is given back, its branch is dropped, its log is kept.
+
+What ends in a process that died is ended by `rat_resources.reconciliation`.
+"""
+
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from rat_assets.computation import Computation
+from rat_assets.trial import Trial
+from rat_resources import archive, landing, leases, publications, runs, wishes
+from rat_resources.errors import (
+    CancelledError,
+    NotFoundError,
+    QualityError,
+    RatError,
+    RetryError,
+    StoreError,
+)
+from rat_resources.leases import Hold
+from rat_resources.metadata.runs import Run, RunStatus
+from rat_resources.metadata.zeros import as_text
+
+
+@dataclass
+class Ending:
+    """How one attempt ends, from as far as it came."""
+
+    work: Computation
+    trial: Trial
+    is_last: bool  # whether nobody tries again when it fails
+    hold: Hold | None = None
+    branch: str = ""
+    was_published: bool = False  # though an error came after it
+
+    def undo(self, error: BaseException) -> None:
+        """End the run without a publication: give everything back, drop the branch."""
+        cancelled = not isinstance(error, Exception) or isinstance(
+            error, CancelledError
+        )
+        status = RunStatus.CANCELLED if cancelled else RunStatus.FAILED
+        reason = "cancelled" if cancelled else as_text(describe(error))
+        work = self.work
+        work.journal.say(reason, level="error")
+        with work.platform.metadata.transaction() as tx:
+            if runs.end(tx, work.run_id, status, error=reason):
+                self.give_back(tx, reason=reason if self.blames_files(error) else None)
+            else:  # published before the error, or undone by somebody else
+                run = tx.get_one(Run, work.run_id)
+                self.was_published = run.status == RunStatus.SUCCESS
+        self.clean_up()
+
+    def blames_files(self, error: BaseException) -> bool:
+        """Whether the files may be why it failed, and nobody tries them once more."""
+        if isinstance(error, QualityError):
+            return True
+        return (
+            self.is_last
+            and isinstance(error, Exception)
+            and not isinstance(error, RetryError)
+        )
+
+    def give_back(self, tx: Session, *, reason: str | None) -> None:
+        """Give back what the run claimed; with a *reason* its files wait for somebody."""
+        run_id, trial = self.work.run_id, self.trial
+        publications.undo(tx, run_id)
+        runs.record_results(
+            tx,
+            run_id,
+            pipeline_id=self.work.pipeline.pipeline_id,
+            results=[result.to_row() for result in trial.results],
+        )
+        if trial.changes:
+            runs.note(tx, run_id, changes=trial.changes.to_json())
+        landing.release(tx, run_id, failed=reason)
+        wishes.finish(tx, run_id)
+
+    def tidy(self) -> None:
+        """Clean up after a publication, which stands whatever becomes of this."""
+        try:
+            self.clean_up()
+            self.move_archived()
+        except Exception as error:  # noqa: BLE001 - to repeat the run would publish twice
+            what = f"published, but not all was tidied up: {describe(error)}"
+            self.work.journal.say(what, level="warning")
+
+    def clean_up(self) -> None:
+        """Drop the branch and the staged files, keep the log, give back the lease."""
+        work = self.work
+        self.drop_branch()
+        shutil.rmtree(work.staging, ignore_errors=True)
+        path = self.keep_log()
+        with work.platform.metadata.transaction() as tx:
+            runs.note(
+                tx,
+                work.run_id,
+                logs_s3_path=path,
+                logs=work.journal.newest,
+                phase_profiles=work.journal.phase_profiles,
+            )
+            if self.hold is not None:
+                leases.release(tx, self.hold)
+
+    def drop_branch(self) -> None:
+        """Delete the branch, if it came that far."""
+        if self.branch:
+            refs = self.work.platform.lake.refs
+            # Whoever ended this run in its place has dropped the branch too.
+            with suppress(NotFoundError):
+                refs.delete(self.branch, expected_hash=refs.head(self.branch))
+
+    def keep_log(self) -> str | None:
+        """Keep the whole log in the store; its key, or None where the store takes no more."""
+        work = self.work
+        path = f"_logs/{work.name.namespace}/{work.run_id}.jsonl"
+        try:
+            work.platform.store.write(path, work.journal.as_text())
+        except StoreError as error:
+            # What the run has to give back matters more than its log.
+            what = f"only its newest lines are kept: {error}"
+            work.journal.say(what, level="warning")
+            return None
+        return path
+
+    def move_archived(self) -> None:
+        """Move what this publication let go; what a crash leaves here, the landing sensor moves."""
+        platform = self.work.platform
+        for zone in {file.zone.id: file.zone for file in self.work.files}.values():
+            with platform.metadata.transaction() as tx:
+                archive.finish_moves(tx, zone, root=platform.store.root)
+
+
+def describe(error: BaseException) -> str:
+    """An error as a run's row keeps it."""
+    if isinstance(error, RatError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

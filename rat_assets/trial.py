@@ -1,0 +1,122 @@
+"""The trial of a table: its tests and guards, while nobody but its run sees it.
+
+What one test says is `rat_assets.quality`; what a guard says is `rat_assets.guards`.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+from rat_assets.changes import Changes
+from rat_assets.computation import Computation
+from rat_assets.guards import advise, ask_guard, was_accepted
+from rat_assets.inputs import Inputs
+from rat_assets.journal import Profile
+from rat_assets.quality import Bench, TestResult, describe_failure
+from rat_resources.columns import refuse_unknown
+from rat_resources.errors import NotFoundError, QualityError, TemplateError
+from rat_resources.lake.sql import quote
+from rat_resources.names import TableName
+from rat_resources.specs import QualityTest
+
+
+@dataclass
+class Trial:
+    """What the tests of a pipeline say of what was computed."""
+
+    work: Computation
+    accepted_by: str = ""  # who lets its changes pass the guard
+    results: list[TestResult] = field(default_factory=list)
+
+    def run(self, profile: Profile) -> None:
+        """Run every test on the table, or on the view, as it is now."""
+        spec = self.work.spec
+        if not spec.tests and not spec.config.charts:
+            return
+        self.register_own()
+        bench = Bench(
+            self.work.connection, results=self.results, masked=self.work.masked
+        )
+        for test in spec.tests:
+            result = self.run_test(bench, test)
+            self.work.journal.say(result.summary, level=result.level)
+        profile.rows = sum(result.offenders or 0 for result in self.results)
+
+    def register_own(self) -> None:
+        """Let tests read what was made, under the table's own name."""
+        work = self.work
+        if work.spec.is_view:
+            self.inputs.views[work.name] = work.pipeline
+            self.inputs.sources[work.name] = work.source
+            self.inputs.define(work.connection, work.name, defined=set())
+        else:
+            work.register_own()
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What tests can read; what only they read is no input of the run."""
+        inputs = self.work.inputs
+        return replace(
+            inputs,
+            tables=dict(inputs.tables),
+            views=dict(inputs.views),
+            sources=dict(inputs.sources),
+        )
+
+    def run_test(self, bench: Bench, test: QualityTest) -> TestResult:
+        """Run one test; one that does not compile, or reads what is not there, could not run."""
+        work = self.work
+        work.heart.refuse_stop()
+        if test.guard:
+            return bench.keep(self.ask_guard(test))
+        try:
+            self.let_read(test)
+            for table, column in test.columns:
+                self.refuse_unknown(TableName.parse(table), column)
+            sql = work.render(work.source.template(test), path=test.path)
+        except (NotFoundError, TemplateError) as error:
+            return bench.refuse(test, message=str(error))
+        if test.template:  # no line of the author's file is a line of this query
+            return bench.run(test, sql=sql)
+        return bench.run(
+            test, sql=sql, locate=partial(work.blame.place, test.path, sql)
+        )
+
+    def ask_guard(self, test: QualityTest) -> TestResult:
+        """Compare what the run changed with what it may change."""
+        guard = self.work.config.guard
+        return ask_guard(test, guard, self.changes, accepted_by=self.accepted_by)
+
+    @property
+    def changes(self) -> Changes | None:
+        """What the run changes on main; None: nothing."""
+        written = self.work.written
+        changes = Changes.of(written) if written else None
+        if changes and any(was_accepted(result) for result in self.results):
+            return replace(changes, accepted_by=self.accepted_by)
+        return changes
+
+    def let_read(self, test: QualityTest) -> None:
+        """Let a test read what it refers to."""
+        others = [ref for ref in test.refs if ref != self.work.name]
+        if self.inputs.resolve(others):
+            self.inputs.register(self.work.connection)
+            self.register_own()
+
+    def refuse_unknown(self, table: TableName, column: str) -> None:
+        """NotFoundError when a table that tests can read lacks a column."""
+        names = self.work.connection.sql(f"FROM {quote(str(table))}").columns
+        refuse_unknown(column, table=table, names=names)
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a test says that nothing may be published."""
+        return any(result.blocks for result in self.results)
+
+    def refuse_offenders(self) -> None:
+        """QualityError when a test says that nothing may be published."""
+        if self.blocks:
+            name = self.work.name
+            raise QualityError(
+                describe_failure(self.results, table=name),
+                fix=advise(self.results, table=name),
+            )
