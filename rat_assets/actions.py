@@ -204,18 +204,15 @@ def publish_op(context: dg.OpExecutionContext, config: PublishConfig) -> None:
 @dg.op(name="preview_pipeline", required_resource_keys={"platform"})
 def preview_op(context: dg.OpExecutionContext, config: PreviewConfig) -> None:
     """Try a pipeline against main with its tests; nothing is written."""
-    from rat_assets.commands import authoring  # noqa: PLC0415 - the command line need not load it
+    # The command line need not load it.
+    from rat_assets.commands import authoring  # noqa: PLC0415
+    from rat_assets.rehearsal import Ask, Limits  # noqa: PLC0415
 
+    ask = Ask(full_refresh=config.full_refresh, samples=config.samples)
+    limits = Limits(config.limit, seconds=config.timeout, memory=config.memory)
+    whole = context.resources.platform
     with failing():
-        seen = authoring.look(
-            context.resources.platform,
-            config.pipeline,
-            rows=config.limit,
-            samples=config.samples,
-            full_refresh=config.full_refresh,
-            timeout=config.timeout,
-            memory=config.memory,
-        )
+        seen = authoring.look(whole, config.pipeline, ask=ask, limits=limits)
     lines = list(authoring.describe(seen))
     context.log.info("\n".join(lines))
     context.add_output_metadata(

@@ -355,16 +355,11 @@ def preview(
               rat preview nyc.silver.flights --limit 5
     """
     from rat_assets.commands import authoring
+    from rat_assets.rehearsal import Ask, Limits
 
-    return authoring.preview(
-        pipeline,
-        rows=limit,
-        samples=samples,
-        full_refresh=full_refresh,
-        timeout=timeout,
-        memory=memory,
-        as_json=as_json,
-    )
+    ask = Ask(full_refresh=full_refresh, samples=samples)
+    limits = Limits(rows=limit, seconds=timeout, memory=memory)
+    return authoring.preview(pipeline, ask=ask, limits=limits, as_json=as_json)
 
 
 @rat.command()

@@ -227,7 +227,7 @@ class Attempt:
             time.sleep(
                 WAIT_FOR_LEASE
             )  # short, so that Ctrl-C and Dagster's terminate get through
-        self.hold = self.ending.hold = hold
+        self.ending.hold = self.hold = hold
         settle_pipeline(self.platform, pipeline_id)
         self.heart = Heartbeat(self.platform.metadata, hold, self.step.dagster_run_id)
         self.work.heart = self.stack.enter_context(self.heart)
@@ -260,7 +260,7 @@ class Attempt:
         self.intake.look(now=started_at)
         self.base_commit = platform.lake.refs.head(MAIN)
         # Never used again: a late merge of a recreated branch would be applied.
-        self.branch = self.ending.branch = f"run-{self.run_id}-{self.hold.fence}"
+        self.ending.branch = self.branch = f"run-{self.run_id}-{self.hold.fence}"
         platform.lake.refs.create(self.branch, at=f"{MAIN}@{self.base_commit}")
         self.work.inputs = Inputs(
             platform, step.release, f"@{self.base_commit}", started_at

@@ -1,12 +1,11 @@
 """Rehearsals: a pipeline goes through the phases of a run, and nothing is claimed, written or told.
 
-It computes and tests as a run does (`rat_assets.computation`, `rat_assets.trial`), but reads landing
-files where they lie, writes into a folder that is gone with it, and ends before it would publish. It
-has limits, since nobody waits for a preview as for a run.
+It computes and tests as a run does (`rat_assets.computation`, `rat_assets.trial`), but it borrows its
+landing files (`rat_assets.loan`), writes into a folder that is gone with it, and ends before it would
+publish. It has limits, since nobody waits for a preview as for a run.
 """
 
 import logging
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,11 +21,12 @@ from rat_assets.heartbeat import Deadline
 from rat_assets.inputs import Inputs
 from rat_assets.intake import Intake
 from rat_assets.journal import Journal, Profile
+from rat_assets.loan import Loan
 from rat_assets.quality import Bench, TestResult
 from rat_assets.samples import select_list
 from rat_assets.trial import Trial
 from rat_resources import landing, runs
-from rat_resources.errors import CancelledError, LandingError, QueryError, RatError
+from rat_resources.errors import CancelledError, QueryError, RatError
 from rat_resources.lake.batch import Batch, query_columns, run_query
 from rat_resources.lake.drafting import DraftCatalog
 from rat_resources.lake.evolution import SchemaChange
@@ -36,7 +36,6 @@ from rat_resources.lake.rows import Sample, sample
 from rat_resources.lake.spilling import spill_folder
 from rat_resources.lake.sql import literal, quote
 from rat_resources.lake.types import Column
-from rat_resources.landing_peek import Peek, choose, peek
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 
@@ -210,7 +209,6 @@ class Rehearsal:
     stack: ExitStack = field(default_factory=ExitStack)
     columns: tuple[Column, ...] = ()
     returned: Sample = field(default_factory=lambda: Sample(0, (), ()))
-    peeks: list[Peek] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def begin(self) -> None:
@@ -227,7 +225,6 @@ class Rehearsal:
         """Go through the phases that compute, and say what came of it."""
         work = self.work
         with work.phase("compile") as profile:
-            self.choose_files()
             self.compile(profile)
         with work.phase("write") as profile:
             self.write(profile)
@@ -247,7 +244,7 @@ class Rehearsal:
         work.find_own()
         work.register_own()
         work.folders = {
-            zone.name: work.platform.store.root / self.zone_of(zone.name).path
+            zone.name: work.platform.store.root / self.loan.zone_of(zone.name).path
             for zone in work.spec.zones
         }
         if work.folders:
@@ -267,7 +264,7 @@ class Rehearsal:
         for name, query in instead.items():
             view = quote(str(name))
             work.connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {query}")
-        work.folders = self.link_files()
+        work.folders = self.loan.link()
         work.compile()
         with work.blame.author_lines():
             return query_columns(work.connection, work.sql)
@@ -296,6 +293,17 @@ class Rehearsal:
         """The tests of the draft."""
         return Trial(self.work)
 
+    @cached_property
+    def loan(self) -> Loan:
+        """Its landing files."""
+        return Loan(self.draft, self.work)
+
+    def choose_files(self) -> None:
+        """Choose what is read of each landing zone."""
+        note = self.loan.choose(samples=self.ask.samples)
+        if note:
+            self.note(note)
+
     def note(self, line: str) -> None:
         """Keep something that a reader of the result should know."""
         self.notes.append(line)
@@ -314,10 +322,11 @@ class Rehearsal:
     def compile(self, profile: Profile) -> None:
         """Turn the template into the query that would run, over all that it would read."""
         work = self.work
+        self.choose_files()
         self.open()
         work.find_inputs()
         work.register_inputs()
-        folders = self.link_files()
+        folders = self.loan.link()
         landing.refuse_unexpected(work.connection, work.files, folders=folders)
         intake = Intake(work)
         intake.admit(folders, profile=profile)
@@ -372,58 +381,3 @@ class Rehearsal:
             files=tuple(f"{each.zone}/{each.name}" for each in work.files),
             notes=tuple(self.notes),
         )
-
-    # The landing files.
-
-    def zone_of(self, name: str) -> landing.Zone:
-        """A zone of the pipeline, published or not."""
-        namespace = self.work.name.namespace
-        with self.work.platform.metadata.transaction() as tx:
-            zone = landing.get_zone(tx, namespace, name=name)
-        return self.draft.described(zone or landing.Zone(uuid.uuid4(), namespace, name))
-
-    def choose_files(self) -> None:
-        """Choose what is read of each landing zone."""
-        work = self.work
-        if not work.spec.zones:
-            return
-        with work.platform.metadata.transaction() as tx:
-            looked = [
-                peek(
-                    tx,
-                    work.name.namespace,
-                    mention,
-                    root=work.platform.store.root,
-                    pipeline_id=work.pipeline.pipeline_id,
-                )
-                for mention in {zone.name: zone for zone in work.spec.zones}.values()
-            ]
-        self.peeks, anew = choose(
-            looked, full_refresh=work.full_refresh, samples=self.ask.samples
-        )
-        if not any(each.chosen for each in self.peeks):
-            names = ", ".join(str(each.zone) for each in self.peeks)
-            message = f"{self.draft.code_path}: there is no file in {names}"
-            fix = "rat upload NS/ZONE FILE, or put samples into the zone's _samples/"
-            raise LandingError(message, fix=fix)
-        if anew and not work.full_refresh:
-            work.full_refresh = True
-            self.note(f"the table is made anew of {self.describe_files()}")
-
-    def describe_files(self) -> str:
-        """What a table made anew is made of, in words."""
-        if any(each.is_sample for each in self.peeks):
-            return "samples"
-        return "all landing files, since none of them is new"
-
-    def link_files(self) -> dict[str, Path]:
-        """Link the files to where the query expects its copies."""
-        folders = {
-            each.mention.name: self.work.staging / each.mention.name
-            for each in self.peeks
-        }
-        for each in self.peeks:
-            linked = each.link(folders[each.mention.name])
-            zone = self.draft.described(each.zone)
-            self.work.files += [replace(file, zone=zone) for file in linked]
-        return folders

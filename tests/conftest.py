@@ -142,3 +142,21 @@ def shop(
     yield Shop(whole, instance, tmp_path / "project")
     whole.metadata.dispose()
     opened.cache_clear()
+
+
+@pytest.fixture
+def open_shop(shop: Shop) -> Shop:
+    """A shop whose first orders are in gold."""
+    shop.publish()
+    shop.land("first.csv", "id,customer,amount\n1,ann,10\n2,bob,20\n")
+    assert shop.run().succeeded
+    return shop
+
+
+@pytest.fixture
+def _environment() -> Iterator[None]:
+    """The environment afterwards as it was before."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)

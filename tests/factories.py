@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from rat_assets import actions, runner
 from rat_assets.runner import RunAsk, RunReport
 from rat_resources import landing, runs
 from rat_resources.lake import register
 from rat_resources.lake.refs import MAIN
-from rat_resources.metadata.runs import Run
+from rat_resources.metadata.landing import ClaimState, LandingClaim
+from rat_resources.metadata.runs import Lease, Run
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.releases import Release
@@ -73,10 +74,15 @@ class Shop:
     def publish(self, files: Mapping[str, str] = ORDERS) -> Release:
         """Publish a folder tree of *files*."""
         for name, content in files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
+            self.write(name, content)
         return actions.publish(self.whole, self.folder)
+
+    def write(self, name: str, content: str) -> Path:
+        """Put a file into the working tree; its path."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
 
     def land(self, name: str, content: str, *, zone: str = "shop/orders") -> Path:
         """Put a file into a landing zone, as somebody who copies it there."""
@@ -119,6 +125,19 @@ class Shop:
     def branches(self) -> list[str]:
         """The branches of runs that are still there."""
         return [each.name for each in self.whole.lake.refs.references(prefix="run-")]
+
+    @property
+    def holders(self) -> int:
+        """How many leases somebody holds."""
+        with self.whole.metadata.transaction() as tx:
+            held = select(func.count()).where(Lease.holder.is_not(None))
+            return tx.scalar(held) or 0
+
+    @property
+    def claims(self) -> list[ClaimState]:
+        """What runs claim of the landing files."""
+        with self.whole.metadata.transaction() as tx:
+            return [ClaimState(each) for each in tx.scalars(select(LandingClaim.state))]
 
     def runs(self) -> list[Run]:
         """The rows of rat.runs, the oldest first."""

@@ -67,26 +67,9 @@ def refuse_script(draft: Draft, word: str) -> None:
     raise QueryError(message, fix=f"see what it returns: rat preview {word}")
 
 
-def preview(
-    word: str,
-    *,
-    rows: int,
-    samples: bool,
-    full_refresh: bool,
-    timeout: float,
-    memory: str,
-    as_json: bool,
-) -> int:
+def preview(word: str, *, ask: Ask, limits: Limits, as_json: bool) -> int:
     """Try a draft and show what came of it; the exit code."""
-    seen = look(
-        open_platform(),
-        word,
-        rows=rows,
-        samples=samples,
-        full_refresh=full_refresh,
-        timeout=timeout,
-        memory=memory,
-    )
+    seen = look(open_platform(), word, ask=ask, limits=limits)
     tell(seen.notes)
     if as_json:
         print_json(as_object(seen))
@@ -95,25 +78,11 @@ def preview(
     return 0 if seen.would_publish else FAILED
 
 
-def look(
-    whole: Platform,
-    word: str,
-    *,
-    rows: int,
-    samples: bool,
-    full_refresh: bool,
-    timeout: float,
-    memory: str,
-) -> Preview:
+def look(whole: Platform, word: str, *, ask: Ask, limits: Limits) -> Preview:
     """What came of trying a draft."""
     draft = find_draft(whole, word)
     with listening(is_script=draft.spec.type == "python"):
-        return preview_draft(
-            whole,
-            draft,
-            ask=Ask(full_refresh=full_refresh, samples=samples),
-            limits=Limits(rows=rows, seconds=timeout, memory=memory),
-        )
+        return preview_draft(whole, draft, ask=ask, limits=limits)
 
 
 @contextmanager

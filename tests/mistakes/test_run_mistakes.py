@@ -10,10 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import func, select
 
-from rat_resources.metadata.landing import ClaimState, LandingClaim
-from rat_resources.metadata.runs import Lease
+from rat_resources.metadata.landing import ClaimState
 from rat_resources.settings import Settings
 from tests import conftest
 from tests.factories import Shop
@@ -36,19 +34,6 @@ def bronze(
     }
 
 
-def holders(shop: Shop) -> int:
-    """How many leases somebody holds."""
-    with shop.whole.metadata.transaction() as tx:
-        held = select(func.count()).where(Lease.holder.is_not(None))
-        return tx.scalar(held) or 0
-
-
-def claims(shop: Shop) -> list[ClaimState]:
-    """What runs claim of the landing files."""
-    with shop.whole.metadata.transaction() as tx:
-        return [ClaimState(each) for each in tx.scalars(select(LandingClaim.state))]
-
-
 def leftovers(shop: Shop) -> list[str]:
     """The files and folders that only a run that is still active may have."""
     home = shop.whole.settings.home
@@ -58,7 +43,7 @@ def leftovers(shop: Shop) -> list[str]:
 
 def assert_nothing_is_half_done(shop: Shop, *, main: str) -> None:
     """Main stands where it stood, and no run holds or left anything."""
-    assert (shop.main, shop.branches, holders(shop)) == (main, [], 0)
+    assert (shop.main, shop.branches, shop.holders) == (main, [], 0)
     assert leftovers(shop) == []
 
 
@@ -286,7 +271,7 @@ def test_a_full_warehouse_is_cleaned_up_and_the_files_are_read_again(
     assert shown == {"numbers": f"{told}; main is unchanged at {before[:12]}"}
     assert data == []
     assert (again.succeeded, again.tables[0].rows_total) == (True, 10)
-    assert claims(small_shop) == [ClaimState.COMMITTED]
+    assert small_shop.claims == [ClaimState.COMMITTED]
 
 
 def test_a_full_disk_under_what_memory_does_not_hold_is_told_so(
@@ -431,6 +416,6 @@ def test_ctrl_c_in_any_phase_publishes_nothing_and_leaves_nothing(shop: Shop) ->
 
     assert told == ["cancelled True\n"] * len(INTERRUPTED)
     assert {run.status for run in shop.runs()} == {"cancelled"}
-    assert claims(shop) == []
+    assert shop.claims == []
     assert_nothing_is_half_done(shop, main=before)
     assert shop.run("shop.bronze.numbers").tables[0].rows_total == 2

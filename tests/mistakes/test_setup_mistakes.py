@@ -22,17 +22,11 @@ from tests.factories import ORDERS, Shop
 from tests.rat_assets.test_cli import RAT, call
 from tests.rat_resources.metadata.test_embedded import remove
 
+# A command pins its settings in the environment for good.
+pytestmark = pytest.mark.usefixtures("_environment")
+
 # What a command leaves is looked at, so each test has a RAT of its own.
 shop = conftest.shop
-
-
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """The environment as it was: a command pins its settings there for good."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 # Names.

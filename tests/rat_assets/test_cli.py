@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -20,6 +20,9 @@ from rat_assets.demo import example_folder
 from rat_resources.errors import Problem, PublishError, QueryError
 from rat_resources.settings import Settings
 from tests.factories import Shop
+
+# A command pins its settings in the environment for good.
+pytestmark = pytest.mark.usefixtures("_environment")
 
 RAT = str(Path(sys.executable).parent / "rat")
 HEAVY = ("dagster", "duckdb", "pyiceberg", "sqlalchemy", "pandas", "pyarrow")
@@ -39,15 +42,6 @@ def spawn(arguments: Sequence[str], settings: Settings) -> subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """The environment as it was: a command pins its settings there for good."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 # Help.

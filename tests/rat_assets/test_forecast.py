@@ -1,8 +1,6 @@
 """What a publish would change, told before it is one."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +10,12 @@ from click.testing import CliRunner, Result
 from rat_assets.cli import rat
 from tests.factories import ORDERS, Shop
 
+# A command pins its settings in the environment for good.
+pytestmark = pytest.mark.usefixtures("_environment")
+
 BRONZE = "shop/pipelines/bronze/orders"
 SILVER = "shop/pipelines/silver/orders"
 GOLD = "shop/pipelines/gold/revenue"
-
-
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """The environment as it was: a command pins its settings there for good."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def open_shop(shop: Shop) -> Shop:
-    """A shop whose first orders are in gold."""
-    shop.publish()
-    shop.land("first.csv", "id,customer,amount\n1,ann,10\n2,bob,20\n")
-    assert shop.run().succeeded
-    return shop
 
 
 def dry_run(folder: Path, *options: str) -> Result:
@@ -47,13 +30,6 @@ def planned(shop: Shop) -> dict[str, Any]:
     assert result.exit_code == 0, result.output
     plan: dict[str, Any] = json.loads(result.stdout)
     return plan
-
-
-def write(shop: Shop, name: str, content: str) -> None:
-    """Put a file into the working tree."""
-    path = shop.folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
 
 
 def edit(shop: Shop, name: str, old: str, new: str) -> None:
@@ -73,7 +49,7 @@ def test_what_is_current_would_not_change(open_shop: Shop) -> None:
 
 def test_a_first_publish_would_create_everything_in_order(shop: Shop) -> None:
     for name, content in ORDERS.items():
-        write(shop, name, content)
+        shop.write(name, content)
 
     plan = planned(shop)
 
@@ -91,7 +67,7 @@ def test_each_change_is_said_in_words(open_shop: Shop) -> None:
     edit(open_shop, f"{BRONZE}/pipeline.sql", "as they arrive", "as they came")
     edit(open_shop, f"{SILVER}/pipeline.sql", "incremental", "delete_insert")
     edit(open_shop, f"{SILVER}/tests/quality/customer_is_known.sql", "warn", "error")
-    write(open_shop, f"{GOLD}/tests/quality/new.sql", "FROM {{ this }} WHERE false")
+    open_shop.write(f"{GOLD}/tests/quality/new.sql", "FROM {{ this }} WHERE false")
 
     plan = planned(open_shop)
 
@@ -225,7 +201,7 @@ def test_a_published_reader_of_a_column_that_goes_is_named(open_shop: Shop) -> N
 
 
 def test_a_plan_is_refused_like_a_publish(open_shop: Shop) -> None:
-    write(open_shop, f"{GOLD}/pipeline.sql", "-- @owne: x\nSELEC 1")
+    open_shop.write(f"{GOLD}/pipeline.sql", "-- @owne: x\nSELEC 1")
 
     plan = dry_run(open_shop.folder)
     publish = CliRunner().invoke(rat, ["publish", str(open_shop.folder)])

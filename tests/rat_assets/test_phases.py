@@ -2,13 +2,13 @@
 
 import dagster as dg
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from rat_assets import heartbeat
 from rat_resources import leases
 from rat_resources.lake.refs import MAIN
-from rat_resources.metadata.landing import ClaimState, LandingClaim
-from rat_resources.metadata.runs import Lease, Publication, PublicationState
+from rat_resources.metadata.landing import ClaimState
+from rat_resources.metadata.runs import Publication, PublicationState
 from tests.factories import Shop
 from tests.hooks import cancel, dagster_status, settle, when
 
@@ -30,19 +30,6 @@ def land(shop: Shop, name: str, *, id: int) -> None:
     """Put a file into the landing zone, long enough ago to have settled."""
     path = shop.land(name, f"id\n{id}\n")
     settle(path)
-
-
-def holders(shop: Shop) -> int:
-    """How many leases somebody holds."""
-    with shop.whole.metadata.transaction() as tx:
-        held = select(func.count()).where(Lease.holder.is_not(None))
-        return tx.scalar(held) or 0
-
-
-def claims(shop: Shop) -> list[ClaimState]:
-    """What runs claim of the landing files."""
-    with shop.whole.metadata.transaction() as tx:
-        return [ClaimState(each) for each in tx.scalars(select(LandingClaim.state))]
 
 
 # Cancelling.
@@ -77,7 +64,7 @@ def test_a_cancel_interrupts_the_query_and_publishes_nothing(
     assert (run.status, report.tables[0].status) == ("cancelled", "cancelled")
     canceled = dg.DagsterRunStatus.CANCELED
     assert dagster_status(shop, report.dagster_run_id) == canceled
-    assert (shop.main, shop.branches, holders(shop), claims(shop)) == (
+    assert (shop.main, shop.branches, shop.holders, shop.claims) == (
         before,
         [],
         0,
@@ -121,7 +108,7 @@ def test_a_cancel_interrupts_a_script(shop: Shop, code: str) -> None:
     assert report.tables[0].status == "cancelled"
     canceled = dg.DagsterRunStatus.CANCELED
     assert dagster_status(shop, report.dagster_run_id) == canceled
-    assert (shop.branches, holders(shop)) == ([], 0)
+    assert (shop.branches, shop.holders) == ([], 0)
 
 
 def test_a_cancel_just_before_the_merge_is_not_too_late(shop: Shop) -> None:
@@ -154,7 +141,7 @@ def test_a_cancel_after_the_merge_leaves_what_was_published(shop: Shop) -> None:
     assert bronze.status == "published"
     assert silver.status in ("cancelled", "skipped")
     assert len(shop.rows("shop.bronze.numbers")) == 3
-    assert (shop.branches, holders(shop)) == ([], 0)
+    assert (shop.branches, shop.holders) == ([], 0)
 
 
 def test_a_file_of_a_cancelled_run_is_read_by_the_next(shop: Shop) -> None:
@@ -167,7 +154,7 @@ def test_a_file_of_a_cancelled_run_is_read_by_the_next(shop: Shop) -> None:
     report = shop.run(trigger="trigger:lz_upload:shop/orders")
 
     assert report.tables[0].rows_written == 1
-    assert claims(shop) == [ClaimState.COMMITTED]
+    assert shop.claims == [ClaimState.COMMITTED]
 
 
 # What a run is pinned to.
@@ -217,7 +204,7 @@ def test_a_full_refresh_reads_all_files_again(shop: Shop) -> None:
     (table,) = report.tables
     assert (table.rows_written, table.rows_total) == (2, 2)
     assert shop.rows("shop.bronze.orders") == [(1,), (2,)]
-    assert claims(shop) == [ClaimState.COMMITTED] * 2
+    assert shop.claims == [ClaimState.COMMITTED] * 2
 
 
 def test_only_changed_runs_again_once_an_input_changed(shop: Shop) -> None:
@@ -313,7 +300,7 @@ def test_a_failed_run_leaves_its_log_and_no_branch(shop: Shop) -> None:
         "compile",
         "write",
     ]
-    assert (shop.main, shop.branches, holders(shop)) == (before, [], 0)
+    assert (shop.main, shop.branches, shop.holders) == (before, [], 0)
     failed = dg.DagsterRunStatus.FAILURE
     assert dagster_status(shop, report.dagster_run_id) == failed
 

@@ -1,10 +1,7 @@
 """What an author sees of a draft before it is published, and that nothing of it stays."""
 
 import json
-import os
-from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,6 +12,9 @@ from rat_assets.cli import rat
 from rat_resources.wiring import resources
 from tests.factories import ORDERS, Shop
 
+# A command pins its settings in the environment for good.
+pytestmark = pytest.mark.usefixtures("_environment")
+
 FIRST = "id,customer,amount\n1,ann,10\n2,bob,20\n"
 SECOND = "id,customer,amount\n3,cid,30\n"
 BRONZE = "shop/pipelines/bronze/orders"
@@ -22,35 +22,9 @@ SILVER = "shop/pipelines/silver/orders"
 GOLD = "shop/pipelines/gold/revenue"
 
 
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """The environment as it was: a command pins its settings there for good."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def open_shop(shop: Shop) -> Shop:
-    """A shop whose first orders are in gold."""
-    shop.publish()
-    shop.land("first.csv", FIRST)
-    assert shop.run().succeeded
-    return shop
-
-
 def call(*arguments: object) -> Result:
     """What a call of the command comes to."""
     return CliRunner().invoke(rat, [str(each) for each in arguments])
-
-
-def write(shop: Shop, name: str, content: str) -> Path:
-    """Put a file into the working tree; the folder of its pipeline."""
-    path = shop.folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-    return path
 
 
 def everything(shop: Shop) -> dict[str, str]:
@@ -101,7 +75,7 @@ def test_compile_notes_beside_the_sql_where_landing_files_lie(open_shop: Shop) -
 
 def test_compile_of_a_script_says_what_it_reads(open_shop: Shop) -> None:
     code = "result = duckdb_conn.sql(f\"FROM {ref('silver.orders')}\")\n"
-    path = write(open_shop, "shop/pipelines/gold/copy/pipeline.py", code)
+    path = open_shop.write("shop/pipelines/gold/copy/pipeline.py", code)
 
     result = call("compile", path)
 
@@ -114,13 +88,11 @@ def test_compile_of_a_script_says_what_it_reads(open_shop: Shop) -> None:
 
 
 def test_a_preview_shows_what_would_become_of_the_table(open_shop: Shop) -> None:
-    write(
-        open_shop,
+    open_shop.write(
         f"{GOLD}/tests/quality/is_rich.sql",
         "FROM {{ this }} WHERE revenue > 15",
     )
-    write(
-        open_shop,
+    open_shop.write(
         f"{GOLD}/pipeline.sql",
         "SELECT customer, sum(amount)::DOUBLE AS revenue, max(id) AS newest\n"
         "FROM {{ ref('silver.orders') }} GROUP BY ALL ORDER BY customer",
@@ -144,8 +116,7 @@ def test_a_preview_shows_what_would_become_of_the_table(open_shop: Shop) -> None
 
 def test_tests_of_a_preview_see_the_table_as_it_would_be(open_shop: Shop) -> None:
     open_shop.land("second.csv", SECOND)
-    write(
-        open_shop,
+    open_shop.write(
         f"{BRONZE}/tests/quality/has_all.sql",
         "SELECT count(*) AS n FROM {{ this }} HAVING n <> 3",
     )
@@ -193,7 +164,7 @@ def test_a_zone_with_nothing_says_what_to_do(shop: Shop) -> None:
 
 
 def test_a_preview_masks_personal_data(open_shop: Shop) -> None:
-    write(open_shop, f"{GOLD}/config.yaml", "columns: {customer: {pii: true}}\n")
+    open_shop.write(f"{GOLD}/config.yaml", "columns: {customer: {pii: true}}\n")
 
     result = call("preview", open_shop.folder / GOLD)
 
@@ -204,7 +175,7 @@ def test_a_preview_masks_personal_data(open_shop: Shop) -> None:
 
 def test_a_draft_that_was_never_published_can_be_tried(open_shop: Shop) -> None:
     query = "SELECT customer FROM {{ ref('silver.orders') }}"
-    path = write(open_shop, "shop/pipelines/gold/customers/pipeline.sql", query)
+    path = open_shop.write("shop/pipelines/gold/customers/pipeline.sql", query)
 
     result = call("preview", path)
 
@@ -214,9 +185,8 @@ def test_a_draft_that_was_never_published_can_be_tried(open_shop: Shop) -> None:
 
 def test_a_view_is_tried_as_its_query(open_shop: Shop) -> None:
     query = "-- @materialized: view\nSELECT customer FROM {{ ref('silver.orders') }}"
-    path = write(open_shop, "shop/pipelines/gold/customers/pipeline.sql", query)
-    write(
-        open_shop,
+    path = open_shop.write("shop/pipelines/gold/customers/pipeline.sql", query)
+    open_shop.write(
         "shop/pipelines/gold/customers/tests/quality/has_name.sql",
         "FROM {{ this }} WHERE customer IS NULL",
     )
@@ -232,7 +202,7 @@ def test_a_script_is_tried_and_heard(open_shop: Shop) -> None:
     code = (
         "print('hello')\nresult = duckdb_conn.sql(f\"FROM {ref('silver.orders')}\")\n"
     )
-    path = write(open_shop, "shop/pipelines/gold/copy/pipeline.py", code)
+    path = open_shop.write("shop/pipelines/gold/copy/pipeline.py", code)
 
     result = call("preview", path)
 
@@ -243,7 +213,7 @@ def test_a_script_is_tried_and_heard(open_shop: Shop) -> None:
 
 def test_a_failing_query_names_the_line_of_the_working_tree(open_shop: Shop) -> None:
     query = "SELECT customer,\n    nobody\nFROM {{ ref('silver.orders') }}"
-    path = write(open_shop, f"{GOLD}/pipeline.sql", query)
+    path = open_shop.write(f"{GOLD}/pipeline.sql", query)
 
     result = call("preview", path)
 
@@ -263,7 +233,7 @@ def test_a_failing_query_names_the_line_of_the_working_tree(open_shop: Shop) -> 
 def test_a_result_that_could_not_be_written_is_refused(
     shop: Shop, query: str, said: str
 ) -> None:
-    path = write(shop, f"{GOLD}/pipeline.sql", query)
+    path = shop.write(f"{GOLD}/pipeline.sql", query)
 
     result = call("preview", path)
 
@@ -272,7 +242,7 @@ def test_a_result_that_could_not_be_written_is_refused(
 
 
 def test_a_draft_with_mistakes_lists_them_all(shop: Shop) -> None:
-    path = write(shop, f"{GOLD}/pipeline.sql", "-- @owne: x\nSELEC 1")
+    path = shop.write(f"{GOLD}/pipeline.sql", "-- @owne: x\nSELEC 1")
 
     result = call("preview", path)
 
@@ -284,8 +254,8 @@ def test_a_draft_with_mistakes_lists_them_all(shop: Shop) -> None:
 
 def test_a_draft_that_reads_a_draft_is_told_to_publish_it(shop: Shop) -> None:
     shop.publish({name: ORDERS[name] for name in ORDERS if name.startswith(BRONZE)})
-    path = write(shop, f"{SILVER}/pipeline.sql", ORDERS[f"{SILVER}/pipeline.sql"])
-    gold = write(shop, f"{GOLD}/pipeline.sql", ORDERS[f"{GOLD}/pipeline.sql"])
+    path = shop.write(f"{SILVER}/pipeline.sql", ORDERS[f"{SILVER}/pipeline.sql"])
+    gold = shop.write(f"{GOLD}/pipeline.sql", ORDERS[f"{GOLD}/pipeline.sql"])
 
     never_run, unpublished = call("preview", path), call("preview", gold)
 
@@ -297,13 +267,11 @@ def test_a_draft_that_reads_a_draft_is_told_to_publish_it(shop: Shop) -> None:
 
 
 def test_a_limit_that_is_hit_says_how_to_raise_it(shop: Shop) -> None:
-    slow = write(
-        shop,
+    slow = shop.write(
         f"{GOLD}/pipeline.sql",
         "SELECT sum(a.range * b.range) AS n FROM range(10_000_000) a, range(10_000_000) b",
     )
-    big = write(
-        shop,
+    big = shop.write(
         "shop/pipelines/gold/big/pipeline.sql",
         "SELECT list(range) AS n FROM range(50_000_000)",
     )
@@ -316,7 +284,7 @@ def test_a_limit_that_is_hit_says_how_to_raise_it(shop: Shop) -> None:
 
 
 def test_a_script_that_never_ends_is_stopped(shop: Shop) -> None:
-    path = write(shop, f"{GOLD}/pipeline.py", "result = None\nwhile True:\n    pass\n")
+    path = shop.write(f"{GOLD}/pipeline.py", "result = None\nwhile True:\n    pass\n")
 
     result = call("preview", path, "--timeout", "1")
 
@@ -359,7 +327,7 @@ def test_the_same_is_a_job_of_dagster(open_shop: Shop) -> None:
 
 def test_no_value_leaves_the_block_of_text_that_a_preview_is(open_shop: Shop) -> None:
     code = "SELECT '```' AS a"
-    write(open_shop, "shop/pipelines/bronze/fenced/pipeline.sql", code)
+    open_shop.write("shop/pipelines/bronze/fenced/pipeline.sql", code)
     open_shop.publish({})
     asked = {"pipeline": "shop.bronze.fenced"}
 
@@ -381,8 +349,7 @@ def test_no_value_leaves_the_block_of_text_that_a_preview_is(open_shop: Shop) ->
 
 
 def test_published_tests_are_run_on_main(open_shop: Shop) -> None:
-    write(
-        open_shop,
+    open_shop.write(
         f"{GOLD}/tests/quality/is_rich.sql",
         "-- @remediation: Earn more\nFROM {{ this }} WHERE revenue > 15",
     )
@@ -413,7 +380,7 @@ def test_a_table_that_never_ran_cannot_be_tested(shop: Shop) -> None:
 
 def test_nothing_stays_of_anything_that_an_author_tries(open_shop: Shop) -> None:
     open_shop.land("second.csv", SECOND)
-    write(open_shop, f"{GOLD}/pipeline.sql", "SELECT 1 AS a, 'x' AS b")
+    open_shop.write(f"{GOLD}/pipeline.sql", "SELECT 1 AS a, 'x' AS b")
     before = everything(open_shop)
 
     for arguments in (

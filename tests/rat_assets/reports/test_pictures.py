@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 from base64 import b64decode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,9 @@ from rat_assets.reports import drawing
 from rat_assets.reports.pictures import PICTURE_BYTES
 from rat_assets.reports.platform import ROWS_PER_TABLE, read_report
 from tests.factories import Shop
+
+# A command pins its settings in the environment for good.
+pytestmark = pytest.mark.usefixtures("_environment")
 
 FOLDER = "shop/pipelines/bronze/numbers"
 NUMBERS = {
@@ -65,15 +66,6 @@ def width(png: bytes) -> int:
 def call(*arguments: str) -> Result:
     """What a call of the command comes to."""
     return CliRunner().invoke(rat, list(arguments))
-
-
-@pytest.fixture(autouse=True)
-def _environment() -> Iterator[None]:
-    """The environment as it was: a command pins its settings there for good."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def test_a_materialization_holds_its_pictures_and_their_numbers(shop: Shop) -> None:
