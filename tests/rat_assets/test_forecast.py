@@ -99,9 +99,9 @@ charts:
 
 
 def test_a_comment_in_the_configuration_changes_nothing_else(open_shop: Shop) -> None:
-    write(open_shop, f"{SILVER}/config.yaml", CONFIG)
+    open_shop.write(f"{SILVER}/config.yaml", CONFIG)
     open_shop.publish({})
-    write(open_shop, f"{SILVER}/config.yaml", f"# What shops sell\n{CONFIG}")
+    open_shop.write(f"{SILVER}/config.yaml", f"# What shops sell\n{CONFIG}")
 
     plan = planned(open_shop)
 
@@ -111,7 +111,7 @@ def test_a_comment_in_the_configuration_changes_nothing_else(open_shop: Shop) ->
 
 
 def test_only_what_changes_in_the_configuration_is_said(open_shop: Shop) -> None:
-    write(open_shop, f"{SILVER}/config.yaml", CONFIG)
+    open_shop.write(f"{SILVER}/config.yaml", CONFIG)
     open_shop.publish({})
     for old, new in (
         ("x: customer, y: id", "x: customer, y: amount"),
@@ -139,7 +139,7 @@ def test_what_changes_in_landing_zones_is_said(open_shop: Shop) -> None:
     described = (
         "description: Orders\nexpected_schema: {columns: {id: BIGINT, amount: BIGINT}}"
     )
-    write(open_shop, "shop/landing/orders.yaml", described)
+    open_shop.write("shop/landing/orders.yaml", described)
     open_shop.publish({})
     edit(open_shop, "shop/landing/orders.yaml", "amount: BIGINT", "customer: VARCHAR")
     edit(
@@ -158,7 +158,7 @@ def test_what_changes_in_landing_zones_is_said(open_shop: Shop) -> None:
 
 def test_a_pipeline_whose_columns_nobody_knows_is_named_once(shop: Shop) -> None:
     for name, content in ORDERS.items():
-        write(shop, name, content)
+        shop.write(name, content)
 
     said = dry_run(shop.folder).stdout
 
