@@ -14,7 +14,14 @@ from pydantic import Field
 from sqlalchemy import func, select
 
 from rat_assets.entries import as_code
-from rat_resources import archive, code_server, landing, plans, releases
+from rat_resources import (
+    archive,
+    code_server,
+    landing,
+    plans,
+    releases,
+    retirement,
+)
 from rat_resources.errors import NotFoundError, RatError
 from rat_resources.metadata import audit
 from rat_resources.metadata.pipelines import Release as ReleaseRow
@@ -56,6 +63,15 @@ class PublishConfig(dg.Config):
         default="", description="a folder that this machine sees; empty: the store"
     )
     message: str = Field(default="", description="what changes, for the release")
+
+
+class RetireConfig(dg.Config):
+    """Which pipelines the job `retire` takes out of what is current."""
+
+    pipelines: list[str] = Field(
+        default=[], description="ns.layer.name of each; readers of them go with them"
+    )
+    message: str = Field(default="", description="why, for the release")
 
 
 class PreviewConfig(dg.Config):
@@ -107,6 +123,13 @@ def plan(whole: Platform, folder: Path | None) -> Plan:
     )
 
 
+def retire(whole: Platform, names: Sequence[str], *, message: str = "") -> Release:
+    """Take pipelines out of what is current; their tables stay on main."""
+    return retirement.retire(
+        whole.metadata, whole.store, names, message=message, retired_by=user()
+    )
+
+
 def recent_releases(whole: Platform) -> list[int]:
     """The releases that a queued or running Dagster run may have been launched with."""
     a_day_ago = func.now() - timedelta(days=1)
@@ -146,7 +169,7 @@ def user() -> str:
 
 def jobs() -> Sequence[dg.JobDefinition]:
     """The named jobs."""
-    return [run_job, publish_job, preview_job, reconcile_job, reject_job]
+    return [run_job, publish_job, retire_job, preview_job, reconcile_job, reject_job]
 
 
 def is_repeated(context: dg.OpExecutionContext) -> bool:
@@ -199,6 +222,20 @@ def publish_op(context: dg.OpExecutionContext, config: PublishConfig) -> None:
             "warnings": [str(each) for each in release.warnings],
         }
     )
+
+
+@dg.op(name="retire_pipelines", required_resource_keys={"platform"})
+def retire_op(context: dg.OpExecutionContext, config: RetireConfig) -> None:
+    """Take pipelines out of what is current: all that are named, or none."""
+    whole = context.resources.platform
+    with failing():
+        if not config.pipelines:
+            message = "name what to retire in `pipelines`"
+            raise NotFoundError(message, fix="write ns.layer.name")
+        release = retire(whole, config.pipelines, message=config.message)
+    code_server.reload(whole.settings)
+    retired = [str(each) for each in release.retired]
+    context.add_output_metadata({"release": release.number, "retired": retired})
 
 
 @dg.op(name="preview_pipeline", required_resource_keys={"platform"})
@@ -259,6 +296,12 @@ def run_job() -> None:
 def publish_job() -> None:
     """Publish a folder tree of pipelines."""
     publish_op()
+
+
+@dg.job(name="retire", executor_def=dg.in_process_executor)
+def retire_job() -> None:
+    """Take pipelines out of what is current; their tables stay."""
+    retire_op()
 
 
 @dg.job(name="preview", executor_def=dg.in_process_executor)

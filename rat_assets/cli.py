@@ -192,6 +192,24 @@ def publish(path: Path | None, message: str, *, dry_run: bool, as_json: bool) ->
 
 
 @rat.command()
+@click.argument("names", metavar="NS.LAYER.NAME…", nargs=-1, required=True)
+@click.option("-m", "--message", default="", help="Why, for the history of releases.")
+@as_json
+def retire(names: tuple[str, ...], message: str, *, as_json: bool) -> None:
+    """Take pipelines out of what is published.
+
+    By a new release, all of them or none; one that another published pipeline reads only
+    together with that one. Tables stay on main; schedules and triggers stop.
+
+    \b
+    Example: rat retire nyc.gold.route_performance -m "nobody asks for it"
+    """
+    from rat_assets.commands import publishing
+
+    publishing.retire(names, message=message, as_json=as_json)
+
+
+@rat.command()
 @click.argument("selection", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every published pipeline.")
 @click.option("--downstream", is_flag=True, help="And everything that reads them.")

@@ -93,7 +93,7 @@ def retire_missing(metadata: Metadata, *, known: Collection[TableName]) -> list[
     with metadata.transaction() as tx:
         gone = sorted(current(tx) - set(known))
         for table in gone:
-            releases.retire(tx, table, message="it is no longer in the code")
+            releases.retire(tx, [table], message="it is no longer in the code")
     return [f"{table}: retired, the code no longer has it" for table in gone]
 
 

@@ -5,7 +5,7 @@ Everything is read and judged by what `releases` publishes with. The words for i
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import select
@@ -93,9 +93,10 @@ def plan(
         )
         files = {each.spec.table: name_files(each.source) for each in parsed}
         release = releases.compare(number, parsed=parsed, files=files, before=before)
+        missing = releases.left_out(parsed, before=before) if folder else ()
         by_table = {each.spec.table: each for each in parsed}
         return Plan(
-            release,
+            replace(release, left_out=missing),
             change_zones(tx, tree, parsed=by_table, before=before),
             by_table,
             before,

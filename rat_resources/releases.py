@@ -52,6 +52,7 @@ class Release:
     changed: tuple[TableName, ...] = ()
     unchanged: tuple[TableName, ...] = ()
     retired: tuple[TableName, ...] = ()
+    left_out: tuple[TableName, ...] = ()  # published, and not in the folder
     warnings: tuple[Problem, ...] = ()
 
 
@@ -198,7 +199,23 @@ def publish(
             zones=tree.zones,
         )
         clean_drafts(tx, [each.spec.table for each in parsed])
-    return replace(release, warnings=warnings)
+    missing = left_out(parsed, before=before) if folder else ()
+    return replace(release, left_out=missing, warnings=warnings)
+
+
+def left_out(
+    parsed: Iterable[Parsed], *, before: Mapping[TableName, PublishedPipeline]
+) -> tuple[TableName, ...]:
+    """The published pipelines of the namespaces of *parsed* that are not among them."""
+    there = {each.spec.table for each in parsed}
+    namespaces = {table.namespace for table in there}
+    return tuple(
+        table
+        for table, each in before.items()
+        if table.namespace in namespaces
+        and table not in there
+        and not each.spec.hand_written
+    )
 
 
 def lock_pointer(tx: Session) -> int:
@@ -585,7 +602,9 @@ def find_version(
     return versions[version_number]
 
 
-def unpublished(table: TableName, known: Iterable[TableName]) -> NotFoundError:
+def unpublished(
+    table: TableName | str, known: Iterable[TableName | str]
+) -> NotFoundError:
     """The error of a pipeline that is not published."""
     guess = nearest(str(table), map(str, known))
     fix = f"did you mean {guess}?" if guess else "publish it first"
@@ -603,20 +622,35 @@ def has_draft(store: Store, published: PublishedPipeline) -> bool:
 
 
 def retire(
-    tx: Session, table: TableName, *, message: str = "", retired_by: str = ""
+    tx: Session,
+    tables: Sequence[TableName],
+    *,
+    message: str = "",
+    retired_by: str = "",
 ) -> Release:
-    """Take a pipeline out of what is current; its table, history and files stay.
+    """Take pipelines out of what is current; their tables, history and files stay.
 
-    Publishing the name again makes a new pipeline.
+    Publishing a name again makes a new pipeline.
     """
     number = lock_pointer(tx)
     before = {each.spec.table: each for each in load(tx)}
-    if table not in before:
-        raise unpublished(table, before)
-    release = Release(number + 1, is_new=True, retired=(table,))
+    for table in tables:
+        if table not in before:
+            raise unpublished(table, before)
+    release = Release(number + 1, is_new=True, retired=tuple(tables))
     change = Change(message=message, published_by=retired_by, action="pipeline.retire")
     add_release(tx, release, change=change)
-    pipeline_id = before.pop(table).pipeline_id
+    for table in tables:
+        withdraw(tx, before.pop(table), release=release)
+    declarations.write_zones(
+        tx, named=named_zones(each.spec for each in before.values())
+    )
+    return release
+
+
+def withdraw(tx: Session, published: PublishedPipeline, *, release: Release) -> None:
+    """Write down that a pipeline is retired, and stop everything that it declared."""
+    pipeline_id = published.pipeline_id
     tx.execute(
         insert(RetiredPipeline).values(
             pipeline_id=pipeline_id, release_number=release.number
@@ -626,7 +660,3 @@ def retire(
         update(Pipeline).where(Pipeline.id == pipeline_id).values(deleted_at=func.now())
     )
     declarations.withdraw(tx, pipeline_id)
-    declarations.write_zones(
-        tx, named=named_zones(each.spec for each in before.values())
-    )
-    return release

@@ -8,6 +8,7 @@ import click
 from rat_assets import actions
 from rat_assets.commands.display import plural, print_json
 from rat_assets.commands.opening import open_platform
+from rat_assets.commands.publishing import describe_left_out
 from rat_assets.forecast import Outlook, forecast
 from rat_resources.lake.types import type_words
 from rat_resources.plans import Plan
@@ -22,6 +23,9 @@ def plan(path: Path | None, *, as_json: bool) -> None:
         print_json(plan_object(planned, outlooks))
     else:
         click.echo("\n".join(describe_plan(planned, outlooks)))
+    if planned.release.left_out and not as_json:
+        said = describe_left_out(planned.release.left_out)
+        click.echo(f"note: {said}", err=True)
     for warning in planned.warnings:
         click.echo(f"warning: {warning}", err=True)
 
@@ -81,6 +85,7 @@ def plan_object(planned: Plan, outlooks: list[Outlook]) -> dict[str, object]:
             str(table): list(planned.words[table]) for table in release.changed
         },
         "unchanged": [str(table) for table in release.unchanged],
+        "left_out": [str(table) for table in release.left_out],
         "zones": list(planned.zones),
         "rewritten": [str(table) for table in planned.rewritten],
         "following": [str(table) for table in planned.following],

@@ -1,5 +1,6 @@
 """Publishing by hand: what became current, and who has to know."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -8,19 +9,35 @@ from rat_assets import actions
 from rat_assets.commands.display import plural, print_json
 from rat_assets.commands.opening import open_platform
 from rat_resources import code_server
+from rat_resources.names import TableName
+from rat_resources.platform import Platform
 from rat_resources.releases import Release
+
+NAMED = 5  # of the pipelines that a folder does not hold
 
 
 def publish(path: Path | None, *, message: str, as_json: bool) -> None:
     """Publish a folder tree, or what the store holds, and reload a running code server."""
     whole = open_platform()
-    release = actions.publish(whole, path, message=message)
+    say(whole, actions.publish(whole, path, message=message), as_json=as_json)
+
+
+def retire(names: Sequence[str], *, message: str, as_json: bool) -> None:
+    """Take pipelines out of what is current, and reload a running code server."""
+    whole = open_platform()
+    say(whole, actions.retire(whole, names, message=message), as_json=as_json)
+
+
+def say(whole: Platform, release: Release, *, as_json: bool) -> None:
+    """Say what became current, to people and to a running code server."""
     reloaded = release.is_new and code_server.reload(whole.settings)
     if as_json:
         print_json(as_object(release))
         return
     for line in describe(release):
         click.echo(line)
+    for note in notes(release):
+        click.echo(f"note: {note}", err=True)
     for warning in release.warnings:
         click.echo(f"warning: {warning}", err=True)
     if reloaded:
@@ -42,6 +59,34 @@ def describe(release: Release) -> list[str]:
     return [f"release {release.number} is current{how}{same}", *changes]
 
 
+def notes(release: Release) -> Iterator[str]:
+    """What a reader of the result should know beside it."""
+    if release.left_out:
+        yield describe_left_out(release.left_out)
+    if release.retired:
+        table = release.retired[0]
+        its = "its table stays" if len(release.retired) == 1 else "their tables stay"
+        yield (
+            f'{its} on main, as for rat query "FROM {table}"; views are gone; '
+            "schedules and triggers stop"
+        )
+
+
+def describe_left_out(tables: Sequence[TableName]) -> str:
+    """The published pipelines that a folder does not hold, and how to be rid of them."""
+    namespaces = ", ".join(sorted({table.namespace for table in tables}))
+    more = len(tables) - NAMED
+    named = ", ".join(map(str, tables[:NAMED])) + (
+        f" and {more} more" if more > 0 else ""
+    )
+    one = len(tables) == 1
+    return (
+        f"{plural(len(tables), 'published pipeline')} of {namespaces} "
+        f"{'is' if one else 'are'} not in this folder: {named}; "
+        f"rat retire {tables[0] if one else 'NAME'} takes {'it' if one else 'them'} out"
+    )
+
+
 def as_object(release: Release) -> dict[str, object]:
     """A release as JSON has it."""
     return {
@@ -49,7 +94,7 @@ def as_object(release: Release) -> dict[str, object]:
         "is_new": release.is_new,
         **{
             word: [str(table) for table in getattr(release, word)]
-            for word in ("created", "changed", "unchanged", "retired")
+            for word in ("created", "changed", "unchanged", "retired", "left_out")
         },
         "warnings": [str(warning) for warning in release.warnings],
     }

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from dagster._core.storage.tags import REPOSITORY_LABEL_TAG
 
-from rat_assets.actions import run_job
+from rat_assets.actions import retire_job, run_job
 from rat_resources.wiring import resources
 from tests.factories import Shop
 
@@ -67,6 +67,24 @@ def test_the_job_run_says_which_name_is_unknown(shop: Shop) -> None:
     result = launch(shop, selection=["shop.gold.on"])
 
     assert "did you mean shop.gold.one?" in failure(result)
+
+
+def test_the_job_retire_takes_pipelines_out(shop: Shop) -> None:
+    shop.publish(ONE)
+    asked = {"ops": {"retire_pipelines": {"config": {"pipelines": ["shop.gold.one"]}}}}
+
+    results = [
+        retire_job.execute_in_process(
+            run_config=asked,
+            instance=shop.instance,
+            resources=resources(),
+            raise_on_error=False,
+        )
+        for _ in range(2)
+    ]
+
+    assert results[0].success
+    assert "no pipeline shop.gold.one is published" in failure(results[1])
 
 
 def test_a_run_from_the_command_line_is_listed_under_its_job(shop: Shop) -> None:

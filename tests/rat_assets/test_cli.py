@@ -508,3 +508,25 @@ def test_nothing_is_known_before_the_first_run(shop: Shop) -> None:
 
     assert done.exit_code == 1
     assert "no lineage is known of shop.gold.revenue; rat run finds some" in done.output
+
+
+# Taking away.
+
+
+def test_a_retired_table_stays_and_says_so(shop: Shop) -> None:
+    one, two = (f"shop/pipelines/gold/{name}/pipeline.sql" for name in ("one", "two"))
+    shop.publish({one: "SELECT 1 AS id", two: "SELECT 2 AS id"})
+    assert shop.run("shop.gold.two").succeeded
+    (shop.folder / two).unlink()
+
+    published = call("publish", str(shop.folder))
+    retired = call("retire", "shop.gold.two")
+
+    left = "1 published pipeline of shop is not in this folder: shop.gold.two"
+    assert f"{left}; rat retire shop.gold.two takes it out" in published.stderr
+    assert "retired    shop.gold.two" in retired.stdout
+    assert 'its table stays on main, as for rat query "FROM shop.gold.two"' in (
+        retired.stderr
+    )
+    asked = call("query", "FROM shop.gold.two", "--format", "csv")
+    assert asked.stdout.split() == ["id", "2"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, update
 
+from rat_resources import retirement
 from rat_resources.errors import NotFoundError, Problem, PublishError
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.audit import AuditLog
@@ -28,6 +29,7 @@ from rat_resources.releases import (
     retire,
     roll_back,
 )
+from rat_resources.retirement import ReadError
 from rat_resources.specs import PipelineSpec
 from rat_resources.store import Store
 
@@ -475,7 +477,7 @@ def test_a_version_that_no_longer_fits_is_not_rolled_back_to(
     write(tree, {"silver/b/pipeline.sql": "SELECT 2 AS b"})
     publish(metadata, store, tree)
     with metadata.transaction() as tx:
-        retire(tx, A)
+        retire(tx, [A])
 
     with pytest.raises(PublishError, match=r"ref\('nyc.bronze.a'\) names no pipeline"):
         roll_back(metadata, store, B, version_number=1)
@@ -499,7 +501,7 @@ def test_a_retired_pipeline_is_gone_from_then_on(
     old = loaded(metadata)[B]
 
     with metadata.transaction() as tx:
-        release = retire(tx, B, retired_by="ada")
+        release = retire(tx, [B], retired_by="ada")
 
     assert release == Release(2, is_new=True, retired=(B,))
     assert list(loaded(metadata)) == [A]
@@ -507,6 +509,64 @@ def test_a_retired_pipeline_is_gone_from_then_on(
     assert publish(metadata, store, tree).created == (B,)
     assert loaded(metadata)[B].pipeline_id != old.pipeline_id
     assert loaded(metadata, release=1)[B] == old
+
+
+def test_what_others_read_is_retired_only_with_them(
+    metadata: Metadata, store: Store, tree: Path
+) -> None:
+    publish(metadata, store, tree)
+
+    with pytest.raises(ReadError, match=r"nyc.bronze.a is read by nyc.silver.b;"):
+        retirement.retire(metadata, store, ["nyc.bronze.a"])
+    release = retirement.retire(metadata, store, ["nyc.silver.b", "nyc.bronze.a"])
+
+    assert release.retired == (B, A)
+    assert release.number == 2
+    assert loaded(metadata) == {}
+
+
+def test_retiring_an_unknown_name_suggests_the_nearest(
+    metadata: Metadata, store: Store, tree: Path
+) -> None:
+    publish(metadata, store, tree)
+
+    with pytest.raises(NotFoundError, match=r"did you mean nyc.silver.b\?"):
+        retirement.retire(metadata, store, ["nyc.silver.bb"])
+
+    assert list(loaded(metadata)) == [A, B]
+
+
+def test_what_is_retired_does_not_come_back_with_the_store(
+    metadata: Metadata, store: Store, tree: Path
+) -> None:
+    publish(metadata, store, tree)
+
+    retirement.retire(metadata, store, ["nyc.silver.b"])
+
+    assert not publish(metadata, store).is_new
+    assert list(loaded(metadata)) == [A]
+
+
+def test_a_draft_of_what_is_retired_stays(
+    metadata: Metadata, store: Store, tree: Path
+) -> None:
+    publish(metadata, store, tree)
+    store.write("nyc/pipelines/silver/b/pipeline.sql", b"SELECT 7 AS b")
+
+    retirement.retire(metadata, store, ["nyc.silver.b"])
+
+    assert store.exists("nyc/pipelines/silver/b/pipeline.sql")
+
+
+def test_a_publish_names_what_its_folder_does_not_hold(
+    metadata: Metadata, store: Store, tree: Path, tmp_path: Path
+) -> None:
+    publish(metadata, store, tree)
+    write(tmp_path / "less", {"silver/c/pipeline.sql": "SELECT 1 AS c"})
+
+    release = publish(metadata, store, tmp_path / "less")
+
+    assert release.left_out == (A, B)
 
 
 def test_old_versions_are_pruned_unless_something_pins_them(
