@@ -41,6 +41,8 @@ def list_reports() -> None:
 
 def draw(name: str, *, out: Path | None, ref: str) -> None:
     """Write the pictures of a report to *out*, or print their numbers."""
+    if out is not None:
+        refuse_other_format(out)
     whole = open_platform()
     charts = find_report(whole, name, ref=ref)
     if out is None:
@@ -101,16 +103,19 @@ def unknown(
 
 def print_numbers(charts: tuple[Points, ...]) -> None:
     """Print what each chart shows, and that it could be a picture."""
-    for points in charts:
+    for number, points in enumerate(charts):
+        if number:
+            click.echo()
         click.echo(points.chart.title)
         rows = numbers(points, limit=ROWS)
         if points.problem or not rows:
-            click.echo(f"  {points.problem or 'no rows yet'}\n")
+            click.echo(f"  {points.problem or 'no rows yet'}")
             continue
         print_table(list(rows[0]), [list(row.values()) for row in rows])
         left = len(points.points) - len(rows)
         notes = [f"{plural(left, 'row')} more"] if left > 0 else []
-        click.echo("; ".join([*notes, *points.notes]) + "\n")
+        if said := "; ".join([*notes, *points.notes]):
+            click.echo(said)
     click.echo("--out FILE.png writes the pictures", err=True)
 
 
@@ -119,6 +124,15 @@ def refuse_problems(charts: tuple[Points, ...]) -> None:
     problems = [points.problem for points in charts if points.problem]
     if problems:
         raise QueryError("; ".join(problems))
+
+
+def refuse_other_format(out: Path) -> None:
+    """QueryError when a name promises another format than the one there is."""
+    if out.suffix.lower() != ".png":
+        message = f"{out} does not end in .png, and pictures are PNG"
+        raise QueryError(
+            message, fix=f"--out {out.parent / (out.stem or 'report')}.png"
+        )
 
 
 def numbered(out: Path, *, count: int) -> list[Path]:

@@ -225,6 +225,8 @@ def test_without_a_file_the_numbers_are_printed(shop: Shop) -> None:
 
     assert "Squares [of n]" in result.stdout
     assert "     64" in result.stdout
+    assert "\n\nBars\n" in result.stdout
+    assert not result.stdout.endswith("\n\n")
     assert "--out FILE.png" in result.stderr
 
 
@@ -254,13 +256,28 @@ def test_a_report_that_cannot_be_drawn_says_why(
     assert said in result.stderr
 
 
+def test_a_picture_is_called_what_it_is(shop: Shop, tmp_path: Path) -> None:
+    shop.publish(NUMBERS)
+    shop.run()
+    file = tmp_path / "squares.svg"
+
+    result = call("report", "shop.bronze.numbers", "--out", str(file))
+
+    assert result.exit_code == 1
+    assert f"{file} does not end in .png" in result.stderr
+    assert f"--out {tmp_path}/squares.png" in result.stderr
+    assert not file.exists()
+
+
 def test_a_file_that_cannot_be_written_leaves_nothing(
     shop: Shop, tmp_path: Path
 ) -> None:
     shop.publish(NUMBERS)
     shop.run()
 
-    result = call("report", "shop.bronze.numbers", "--out", str(tmp_path / "no" / "x"))
+    result = call(
+        "report", "shop.bronze.numbers", "--out", str(tmp_path / "no" / "x.png")
+    )
 
     assert result.exit_code == 1
     assert "cannot be written: No such file or directory" in result.stderr
