@@ -212,12 +212,17 @@ class Computation:
 
     def tell_written(self, written: Written, *, table: Table) -> None:
         """Say what was written."""
-        for change in written.schema_changes if self.own is not None else ():
-            self.journal.say(f"schema: {change}", level="warning")
         self.note_unknown_columns(table)
         self.journal.say(
             f"{written.rows_written:,} rows written, {written.rows_total:,} in the table"
         )
+
+    def tell_schema_changes(self) -> None:
+        """Say what became of the columns of a table that was there before."""
+        if self.own is None or self.written is None:
+            return
+        for change in self.written.schema_changes:
+            self.journal.say(f"schema: {change}", level="warning")
 
     def note_unknown_columns(self, table: Table) -> None:
         """Say which columns config.yaml describes and the table lacks; tests say it of theirs."""

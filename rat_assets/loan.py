@@ -12,6 +12,7 @@ from rat_assets.drafts import Draft
 from rat_resources import landing
 from rat_resources.errors import LandingError
 from rat_resources.landing_peek import Peek, choose, peek
+from rat_resources.trees import shown
 
 
 @dataclass
@@ -31,10 +32,7 @@ class Loan:
             self.look(), full_refresh=work.full_refresh, samples=samples
         )
         if not any(each.chosen for each in self.peeks):
-            names = ", ".join(str(each.zone) for each in self.peeks)
-            message = f"{self.draft.code_path}: there is no file in {names}"
-            fix = "rat upload NS/ZONE FILE, or put samples into the zone's _samples/"
-            raise LandingError(message, fix=fix)
+            raise self.nothing(samples=samples)
         if not anew or work.full_refresh:
             return ""
         work.full_refresh = True
@@ -50,10 +48,28 @@ class Loan:
                     work.name.namespace,
                     mention,
                     root=work.platform.store.root,
+                    tree=self.draft.tree,
                     pipeline_id=work.pipeline.pipeline_id,
                 )
                 for mention in {zone.name: zone for zone in work.spec.zones}.values()
             ]
+
+    def nothing(self, *, samples: bool) -> LandingError:
+        """The error of zones in which there is nothing to read, with where it was looked for."""
+        looked = self.look()
+        names = ", ".join(str(each.zone) for each in looked)
+        folders = [
+            shown(folder)
+            for each in looked
+            for folder in (*(() if samples else (each.folder,)), *each.sample_folders)
+        ]
+        first = looked[0]
+        return LandingError(
+            f"{self.draft.code_path}: there is no {'sample' if samples else 'file'} "
+            f"in {names}; looked in {', '.join(folders)}",
+            fix=f"put a sample into {shown(first.sample_folders[0])}, "
+            f"or rat upload {first.zone} FILE",
+        )
 
     def describe(self) -> str:
         """What a table made anew is made of, in words."""

@@ -321,6 +321,7 @@ class Attempt:
     def write(self, profile: Profile) -> None:
         """Write the query's rows to the branch, and tell where each column comes from."""
         self.work.write(profile, catalog=self.open_catalog())
+        self.work.tell_schema_changes()
         self.work.trace()
 
     def open_catalog(self) -> RefCatalog:

@@ -120,7 +120,7 @@ class TestResult:
         if self.sample:
             shown["sample"] = as_table(self.sample)
         shown["severity"] = dg.MetadataValue.text(say_severity(self.test.severity))
-        if self.test.remediation:
+        if self.test.remediation and self.verdict != Verdict.ERROR:
             shown["remediation"] = dg.MetadataValue.text(self.test.remediation)
         shown["duration_ms"] = dg.MetadataValue.int(self.duration_ms)
         if past:

@@ -101,10 +101,12 @@ def refuse_hand_written(draft: Draft) -> None:
     """QueryError of a hand-written asset: only Dagster has its function."""
     if draft.spec.hand_written:
         message = f"{draft.spec.table} is an asset written by hand, and only a run has its function"
-        raise QueryError(
-            message,
-            fix=f"run its function in a test of yours, or rat run {draft.spec.table}",
-        )
+        raise QueryError(message, fix=other_ways(draft))
+
+
+def other_ways(draft: Draft) -> str:
+    """How a hand-written asset is tried."""
+    return f"run its function in a test of yours, or rat run {draft.spec.table}"
 
 
 def compile_draft(whole: Platform, draft: Draft, *, ask: "Ask") -> Compiled:
@@ -230,6 +232,8 @@ class Rehearsal:
             self.write(profile)
         with work.phase("test") as profile:
             self.trial.run(profile)
+            charts = () if self.trial.blocks else work.read_charts()
+        self.notes += [each.problem for each in charts if each.problem]
         if not self.returned.count and work.watermark is not None:
             self.note(
                 f"nothing is newer than {work.config.watermark_column} {work.watermark}; "

@@ -12,11 +12,11 @@ from rat_assets.guards import advise, ask_guard, was_accepted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
-from rat_resources.columns import refuse_unknown
+from rat_resources.columns import line_of_test, refuse_unknown
 from rat_resources.errors import NotFoundError, QualityError, TemplateError
 from rat_resources.lake.sql import quote
 from rat_resources.names import TableName
-from rat_resources.specs import QualityTest
+from rat_resources.specs import CONFIG, QualityTest
 
 
 @dataclass
@@ -74,12 +74,18 @@ class Trial:
                 self.refuse_unknown(TableName.parse(table), column)
             sql = work.render(work.source.template(test), path=test.path)
         except (NotFoundError, TemplateError) as error:
-            return bench.refuse(test, message=str(error))
+            where = f"{self.place_of(test)}: " if test.template else ""
+            return bench.refuse(test, message=f"{where}{error}")
         if test.template:  # no line of the author's file is a line of this query
-            return bench.run(test, sql=sql)
+            return bench.run(test, sql=sql, locate=lambda _: self.place_of(test))
         return bench.run(
             test, sql=sql, locate=partial(work.blame.place, test.path, sql)
         )
+
+    def place_of(self, test: QualityTest) -> str:
+        """Where config.yaml asks for a test."""
+        line = line_of_test(self.work.config.columns, test.name)
+        return f"{self.work.source.path(CONFIG)}:{line}"
 
     def ask_guard(self, test: QualityTest) -> TestResult:
         """Compare what the run changed with what it may change."""

@@ -101,6 +101,19 @@ def name_of_test(column: str, test: ColumnTest) -> str:
     return test.name or f"{test.kind}_{re.sub(r'[^a-z0-9]+', '_', column.lower())}"
 
 
+def line_of_test(columns: Iterable[Column], name: str) -> int:
+    """The line of config.yaml that asks for the test *name*."""
+    return next(
+        (
+            test.line
+            for column in columns
+            for test in column.tests
+            if name_of_test(column.name, test) == name
+        ),
+        1,
+    )
+
+
 def describe_test(column: str, test: ColumnTest) -> str:
     """What a test makes sure of, in words."""
     if test.description:

@@ -31,6 +31,7 @@ class Peek:
     consumed: frozenset[str] = frozenset()  # the names that it has committed already
     chosen: Sequence[Found] = field(default=())
     is_sample: bool = False
+    sample_folders: Sequence[Path] = ()  # the first that holds any gives the samples
 
     @property
     def unread(self) -> Sequence[Found]:
@@ -38,10 +39,14 @@ class Peek:
         return [file for file in self.present if file.name not in self.consumed]
 
     def samples(self) -> "Peek":
-        """The files of the zone's `_samples/` instead."""
-        folder = self.folder / SAMPLES
-        found = tuple(landing_folder.scan(folder).found.values())
-        return replace(self, folder=folder, chosen=found, is_sample=True)
+        """The files of one of the zone's `_samples/` instead."""
+        chosen: Sequence[Found] = ()
+        folder = self.folder
+        for folder in self.sample_folders:
+            chosen = tuple(landing_folder.scan(folder).found.values())
+            if chosen:
+                break
+        return replace(self, folder=folder, chosen=chosen, is_sample=True)
 
     def read(self, *, everything: bool) -> "Peek":
         """What a run would read now: all, or what is new where only that is asked for."""
@@ -74,9 +79,10 @@ def peek(
     mention: Zone,
     *,
     root: Path,
+    tree: Path | None,
     pipeline_id: uuid.UUID,
 ) -> Peek:
-    """What lies in a zone, known to the ledger or not."""
+    """What lies in a zone, known to the ledger or not; a draft's *tree* may hold its samples."""
     zone = landing.get_zone(tx, namespace, name=mention.name) or landing.Zone(
         uuid.uuid4(), namespace, mention.name
     )
@@ -93,6 +99,9 @@ def peek(
         frozenset(
             file.name for file in present if consumed.get(file.name) == file.mark
         ),
+        sample_folders=[
+            each / zone.path / SAMPLES for each in (tree, root) if each is not None
+        ],
     )
 
 
@@ -122,7 +131,7 @@ def choose(
 ) -> tuple[list[Peek], bool]:
     """What is read of each zone, and whether the table is made anew of it.
 
-    A zone without files gives its samples. Where nothing is new, all is read, as by a full refresh:
+    A zone without files gives samples. Where nothing is new, all is read, as by a full refresh:
     else there would be nothing to look at.
     """
     looked = list(peeks)

@@ -23,6 +23,7 @@ from rat_assets.rehearsal import (
     Limits,
     Preview,
     compile_draft,
+    other_ways,
     verdicts_on_main,
 )
 from rat_assets.rehearsal import preview as preview_draft
@@ -61,10 +62,12 @@ def refuse_script(draft: Draft, word: str) -> None:
         *map(str, draft.spec.refs),
         *(f"landing zone {zone.name}" for zone in draft.spec.zones),
     ]
-    message = f"{draft.code_path} is Python and has no SQL" + (
+    by_hand = draft.spec.hand_written
+    message = f"{by_hand or draft.code_path} is Python and has no SQL" + (
         f"; it reads {', '.join(reads)}" if reads else ""
     )
-    raise QueryError(message, fix=f"see what it returns: rat preview {word}")
+    fix = other_ways(draft) if by_hand else f"see what it returns: rat preview {word}"
+    raise QueryError(message, fix=fix)
 
 
 def preview(word: str, *, ask: Ask, limits: Limits, as_json: bool) -> int:
@@ -192,7 +195,7 @@ def describe_tests(results: Iterable[TestResult]) -> Iterator[str]:
         yield f"  {MARKS[each.verdict]} {each.summary} ({duration(each.duration_ms)})"
         if each.sample:
             yield from describe_offenders(each)
-        if each.verdict != Verdict.PASSED and each.test.remediation:
+        if each.offenders and each.test.remediation:
             yield f"      fix: {each.test.remediation}"
 
 

@@ -152,6 +152,7 @@ def test_a_test_of_a_column_that_is_not_there_could_not_run(
     (result,) = results(shop).values()
     assert not report.succeeded
     assert result.status == "error"
+    assert result.message.startswith(f"{CONFIG}:1: ")
     assert said in result.message
 
 

@@ -9,6 +9,12 @@ from sqlalchemy import text
 
 from rat_assets.actions import preview_job
 from rat_assets.cli import rat
+from rat_assets.commands.authoring import refuse_script
+from rat_assets.drafts import Draft
+from rat_resources.errors import QueryError
+from rat_resources.names import TableName
+from rat_resources.releases import PublishedPipeline
+from rat_resources.specs import PipelineSource, parse_pipeline
 from rat_resources.wiring import resources
 from tests.factories import ORDERS, Shop
 
@@ -20,6 +26,7 @@ SECOND = "id,customer,amount\n3,cid,30\n"
 BRONZE = "shop/pipelines/bronze/orders"
 SILVER = "shop/pipelines/silver/orders"
 GOLD = "shop/pipelines/gold/revenue"
+REVENUE = TableName("shop", "gold", "revenue")
 
 
 def call(*arguments: object) -> Result:
@@ -82,6 +89,20 @@ def test_compile_of_a_script_says_what_it_reads(open_shop: Shop) -> None:
     assert result.exit_code == 1
     assert "is Python and has no SQL; it reads shop.silver.orders" in result.stderr
     assert "rat preview" in result.stderr
+
+
+def test_compile_of_an_asset_written_by_hand_names_its_function() -> None:
+    source = PipelineSource(REVENUE, {"pipeline.py": ""})
+    parsed = parse_pipeline(source, hand_written="definitions.py:forecast")
+    draft = Draft(source, PublishedPipeline.draft(parsed.spec, before=None), 0)
+
+    with pytest.raises(QueryError) as caught:
+        refuse_script(draft, "shop.gold.revenue")
+
+    assert caught.value.message == "definitions.py:forecast is Python and has no SQL"
+    assert caught.value.fix == (
+        "run its function in a test of yours, or rat run shop.gold.revenue"
+    )
 
 
 # Previewing.
@@ -159,8 +180,71 @@ def test_a_zone_with_nothing_says_what_to_do(shop: Shop) -> None:
     result = call("preview", shop.folder / BRONZE)
 
     assert result.exit_code == 1
-    assert "there is no file in shop/orders" in result.stderr
-    assert "_samples/" in result.stderr
+    folder = "shop/landing/orders"
+    store, tree = shop.whole.store.root / folder, shop.folder / folder
+    assert (
+        f"there is no file in shop/orders; looked in {store}, {tree}/_samples, "
+        f"{store}/_samples; put a sample into {tree}/_samples"
+    ) in result.stderr
+
+
+def test_a_draft_is_tried_on_the_samples_of_its_own_tree(open_shop: Shop) -> None:
+    open_shop.write("shop/landing/orders/_samples/mine.csv", SECOND)
+    open_shop.land("_samples/theirs.csv", FIRST)
+
+    draft = call("preview", open_shop.folder / BRONZE, "--samples", "--json")
+    published = call("preview", "shop.bronze.orders", "--samples", "--json")
+
+    assert json.loads(draft.stdout)["files"] == ["shop/orders/mine.csv"]
+    assert json.loads(published.stdout)["files"] == ["shop/orders/theirs.csv"]
+
+
+def test_a_new_project_can_be_tried_at_once(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(shop.folder)
+    call("init", "lake")
+    monkeypatch.chdir("lake")
+
+    compiled, tried = call("compile", BRONZE), call("preview", BRONZE, "--limit", 3)
+
+    assert compiled.exit_code == 0, compiled.output
+    assert tried.exit_code == 0, tried.output
+    assert "the table is made anew of samples" in tried.stderr
+    assert "Ada" in tried.stdout
+
+
+def test_a_chart_that_would_stop_the_run_stops_the_preview(open_shop: Shop) -> None:
+    chart = "charts:\n- {title: T, kind: bar, x: customer,\n   y: revenu}\n"
+    path = open_shop.write(f"{GOLD}/config.yaml", chart)
+
+    result = call("preview", open_shop.folder / GOLD)
+
+    assert result.exit_code == 1
+    assert f"{path}:3: chart 'T' names revenu, which is no column" in result.stderr
+    assert "did you mean revenue?" in result.stderr
+
+
+def test_a_chart_that_could_not_be_drawn_is_a_note(open_shop: Shop) -> None:
+    query = "SELECT 1 AS a, 2 AS b FROM range(2)"
+    open_shop.write(f"{GOLD}/pipeline.sql", query)
+    chart = "charts: [{title: T, kind: line, x: a, y: b}]\n"
+    open_shop.write(f"{GOLD}/config.yaml", chart)
+
+    result = call("preview", open_shop.folder / GOLD)
+
+    assert result.exit_code == 0
+    assert "note: chart 'T': 2 rows share one place" in result.stderr
+
+
+def test_what_becomes_of_columns_is_said_once(open_shop: Shop) -> None:
+    query = "SELECT customer FROM {{ ref('silver.orders') }}"
+    open_shop.write(f"{GOLD}/pipeline.sql", query)
+
+    result = call("preview", open_shop.folder / GOLD)
+
+    assert result.output.count("dropped revenue") == 1
 
 
 def test_a_preview_masks_personal_data(open_shop: Shop) -> None:
@@ -373,6 +457,7 @@ def test_a_table_that_never_ran_cannot_be_tested(shop: Shop) -> None:
 
     assert result.exit_code == 1
     assert "is not on main yet; rat run shop.bronze.orders" in result.stdout
+    assert "fix: Ask the shop" not in result.stdout
 
 
 # Nothing stays.
