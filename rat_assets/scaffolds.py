@@ -13,7 +13,15 @@ from pathlib import Path
 from string import Template
 
 from rat_resources.errors import AuthorError, OperatorError
-from rat_resources.names import LAYERS, NAME_RULE, TableName, is_name, nearest
+from rat_resources.names import (
+    LAYERS,
+    NAME_RULE,
+    TableName,
+    as_name,
+    is_name,
+    nearest,
+)
+from rat_resources.settings import is_project
 from rat_resources.specs import PYTHON, SQL, pipeline_folder
 
 # A file whose name begins with a dot would mean something to the checkout.
@@ -26,6 +34,7 @@ class ExistsError(AuthorError):
 
 def init_project(folder: Path) -> list[Path]:
     """Make *folder* a project; what was put into it. All of it or nothing."""
+    refuse_nested(folder)
     with as_file(files("rat_assets") / "template") as template:
         names = sorted(each.name for each in template.iterdir())
         made = [folder / HIDDEN.get(name, name) for name in names]
@@ -34,6 +43,15 @@ def init_project(folder: Path) -> list[Path]:
             for name, path in zip(names, made, strict=True):
                 copy(template / name, draft / path.name)
     return made
+
+
+def refuse_nested(folder: Path) -> None:
+    """ExistsError inside of another project, where commands would find now the one, now the other."""
+    for parent in folder.resolve().parents:
+        if is_project(parent):
+            message = f"{folder} would lie inside of the project {parent}"
+            fix = "nothing was made; name a folder outside of it, or work in that one"
+            raise ExistsError(message, fix=fix)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -86,15 +104,23 @@ def read_name(text: str) -> TableName:
         message = f"{text!r} is no name of a pipeline"
         raise AuthorError(message, fix="write namespace.layer.name, as shop.gold.sales")
     namespace, layer, name = parts
+    probably = guess_name(namespace, layer, name)
     if layer not in LAYERS:
-        guess = nearest(layer, LAYERS)
-        probably = f"did you mean {namespace}.{guess}.{name}?"
-        fix = probably if guess else f"layers are {', '.join(LAYERS)}"
+        fix = probably or f"layers are {', '.join(LAYERS)}"
         raise AuthorError(f"{layer!r} is no layer", fix=fix)
     for part in (namespace, name):
         if not is_name(part):
-            raise AuthorError(f"{part!r} is no name", fix=NAME_RULE)
+            fix = f"{NAME_RULE}: {probably}" if probably else NAME_RULE
+            raise AuthorError(f"{part!r} is no name", fix=fix)
     return TableName(namespace, layer, name)
+
+
+def guess_name(namespace: str, layer: str, name: str) -> str:
+    """The question whether another name was meant, one that can be had; empty when there is none."""
+    guesses = (as_name(namespace), nearest(layer.lower(), LAYERS), as_name(name))
+    known = [guess for guess in guesses if guess]
+    is_whole = len(known) == len(guesses)
+    return f"did you mean {'.'.join(known)}?" if is_whole else ""
 
 
 def new_pipeline(project: Path, table: TableName, *, python: bool) -> list[Path]:

@@ -158,13 +158,18 @@ def find_project(environ: Mapping[str, str]) -> Path:
         return home
     here = Path.cwd()
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
-        if all((folder / marker).is_file() for marker in MARKERS):
+        if is_project(folder):
             return folder
     message = "no workspace.yaml and dagster.yaml here or in a parent folder"
     raise SettingsError(
         message,
         fix="run rat inside a project (`rat init DIR` makes one), or set DAGSTER_HOME to it",
     )
+
+
+def is_project(folder: Path) -> bool:
+    """Whether *folder* holds what makes one a project."""
+    return all((folder / marker).is_file() for marker in MARKERS)
 
 
 def local_folder(variable: str, value: str | None, *, default: Path) -> Path:

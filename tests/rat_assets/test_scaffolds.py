@@ -93,6 +93,16 @@ def test_a_folder_with_other_things_in_it_becomes_a_project(tmp_path: Path) -> N
     assert (tmp_path / "dagster.yaml").is_file()
 
 
+def test_no_project_is_made_inside_of_another(project: Path) -> None:
+    with pytest.raises(ExistsError, match="inside of the project") as caught:
+        init_project(Path("lake"))
+    init_project(Path("../other"))
+
+    assert str(project) in str(caught.value)
+    assert not (project / "lake").exists()
+    assert (project.parent / "other" / "workspace.yaml").is_file()
+
+
 def test_a_file_where_the_folder_should_be_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("mine")
 
@@ -198,6 +208,8 @@ def test_a_pipeline_that_exists_is_not_overwritten(project: Path) -> None:
     [
         ("orders", "write namespace.layer.name"),
         ("shop.sliver.orders", "did you mean shop.silver.orders?"),
+        ("Shop.Silver.X", "did you mean shop.silver.x?"),
+        ("Shop.silver.x", "did you mean shop.silver.x?"),
         ("shop.platinum.orders", "layers are bronze, silver, gold"),
         ("shop.gold.Orders", "'Orders' is no name"),
         ("../x.gold.y", "write namespace.layer.name"),
