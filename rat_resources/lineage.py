@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from rat_resources.metadata.lineage import ColumnLineage, TracedTable
+from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.names import ColumnName
 
 
@@ -162,10 +163,15 @@ def datasets(tx: Session) -> dict[str, tuple[str, ...]]:
     return known
 
 
-def untold(tx: Session) -> list[ColumnName]:
-    """Every column of which the sources are not known."""
-    return [
-        ColumnName(traced.dataset, column)
-        for traced in tx.scalars(select(TracedTable))
+def untold(tx: Session) -> dict[ColumnName, str]:
+    """Every column of which the sources are not known, with what writes it: sql or python."""
+    rows = tx.execute(
+        select(TracedTable, Pipeline.type).join(
+            Pipeline, Pipeline.id == TracedTable.pipeline_id
+        )
+    )
+    return {
+        ColumnName(traced.dataset, column): written_in
+        for traced, written_in in rows
         for column in traced.untold
-    ]
+    }

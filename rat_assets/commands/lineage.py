@@ -23,7 +23,8 @@ class Trees:
     columns: Sequence[ColumnName]
     up: Arrows | None
     down: Arrows | None
-    untold: frozenset[ColumnName]  # of which the sources are not known
+    # Of which the sources are not known, with what writes them: sql or python.
+    untold: Mapping[ColumnName, str]
 
 
 def show(name: str, *, up: bool, down: bool, as_json: bool) -> None:
@@ -34,7 +35,7 @@ def show(name: str, *, up: bool, down: bool, as_json: bool) -> None:
             columns,
             up=lineage.upstream(tx, columns) if up else None,
             down=lineage.downstream(tx, columns) if down else None,
-            untold=frozenset(lineage.untold(tx)),
+            untold=lineage.untold(tx),
         )
     if as_json:
         print_json(as_object(trees))
@@ -75,7 +76,7 @@ def branches(trees: Trees, column: ColumnName) -> Iterator[str]:
     if trees.up is not None:
         below += climb(trees.up, column, sign=UP, seen={column}, untold=trees.untold)
     if trees.down is not None:
-        below += climb(trees.down, column, sign=DOWN, seen={column}, untold=frozenset())
+        below += climb(trees.down, column, sign=DOWN, seen={column}, untold={})
     yield from drawn(below)
 
 
@@ -85,13 +86,15 @@ def climb(
     *,
     sign: str,
     seen: set[ColumnName],
-    untold: frozenset[ColumnName],
+    untold: Mapping[ColumnName, str],
 ) -> list[list[str]]:
     """A block of lines for each column that the arrows lead to; one that was shown is not opened."""
     if column in untold:
-        return [[f"{sign} not known"]]
+        is_script = untold[column] == "python"
+        why = "a Python pipeline" if is_script else "its query does not tell"
+        return [[f"{sign} not traced: {why}"]]
     if sign == UP and not arrows[column] and not is_landed(column):
-        return [[f"{sign} no column"]]
+        return [[f"{sign} made here (from no column)"]]
     blocks = []
     for each in arrows[column]:
         is_again = each in seen and bool(arrows[each])

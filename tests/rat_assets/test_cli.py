@@ -468,7 +468,20 @@ def test_a_column_is_followed_from_the_file_to_gold() -> None:
         "│  └─ ← shop.landing.orders.amount",
         "└─ → shop.gold.revenue.revenue",
     ]
-    assert none.output.splitlines() == ["shop.gold.revenue.orders", "└─ ← no column"]
+    assert none.output.splitlines() == [
+        "shop.gold.revenue.orders",
+        "└─ ← made here (from no column)",
+    ]
+
+
+def test_the_lineage_of_a_script_says_that_it_is_one(shop: Shop) -> None:
+    script = 'result = duckdb_conn.sql("SELECT 1 AS id")'
+    shop.publish({"shop/pipelines/gold/one/pipeline.py": script})
+    shop.run()
+
+    shown = call("lineage", "shop.gold.one.id")
+
+    assert "← not traced: a Python pipeline" in shown.output
 
 
 @pytest.mark.usefixtures("traced")
