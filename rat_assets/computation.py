@@ -17,7 +17,7 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
 
 from rat_assets.blame import Blame
-from rat_assets.hand_written import Body, PinnedLake, run_body
+from rat_assets.hand_written import Body, PinnedLake, run_body, told_at
 from rat_assets.heartbeat import Watch, is_interrupt
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Journal, Profile
@@ -116,7 +116,8 @@ class Computation:
 
     def find_inputs(self, *, besides: Collection[TableName] = ()) -> None:
         """Find the snapshots of all that the code reads, its own table among them."""
-        self.inputs.resolve(ref for ref in self.spec.refs if ref not in besides)
+        with told_at(self.body):
+            self.inputs.resolve(ref for ref in self.spec.refs if ref not in besides)
         self.find_own()
 
     def find_own(self) -> None:

@@ -18,7 +18,8 @@ import yaml
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from rat_assets.scripts import Printed, ScriptContext, select_result
-from rat_resources.errors import NotFoundError, Problem, PublishError, QueryError
+from rat_resources.configuration import Place
+from rat_resources.errors import AssetError, NotFoundError, Problem, QueryError
 from rat_resources.lake.sql import quote
 from rat_resources.mentions import Mentions
 from rat_resources.names import TableName, nearest
@@ -50,10 +51,10 @@ class PinnedLake(ScriptContext):
         except ValueError as error:
             raise QueryError(str(error)) from error
         if table not in self.reads:
-            guess = nearest(str(table), map(str, self.reads))
-            probably = (
-                f"did you mean {guess}?" if guess else f"add it: reads=[{name!r}]"
-            )
+            # Another layer's table of the same name is no slip of the pen.
+            guess = nearest(str(table), map(str, self.reads), cutoff=0.9)
+            fix = f"add {name!r} to reads"
+            probably = f"did you mean {guess}? Or {fix}" if guess else fix
             raise NotFoundError(f"{self.table} does not read {table}", fix=probably)
         return self.connection.sql(f"FROM {quote(str(table))}")
 
@@ -92,15 +93,18 @@ class LakeAsset:
 
     @cached_property
     def parsed(self) -> Parsed:
-        """All that it says, as of a pipeline; PublishError lists what is wrong with it."""
+        """All that it says, as of a pipeline; AssetError lists what is wrong with it."""
         mentions, problems = self.read_mentions()
         source = PipelineSource(self.table, self.files, folder=self.place)
         parsed = parse_pipeline(source, mentions=mentions, hand_written=self.place)
         if problems or parsed.problems:
-            raise PublishError([*problems, *map(self.at_function, parsed.problems)])
+            raise AssetError([*problems, *map(self.at_function, parsed.problems)])
         # Its module may be long, and Dagster shows the beginning.
         excerpt = truncate(getsource(self.body), EXCERPT_BYTES)
-        return replace(parsed, spec=replace(parsed.spec, excerpt=excerpt))
+        function = Place(shown(self.file), self.line)
+        refs = dict.fromkeys(parsed.ref_places, function)
+        spec = replace(parsed.spec, excerpt=excerpt)
+        return replace(parsed, spec=spec, ref_places=refs, function=function)
 
     @property
     def files(self) -> dict[str, str]:
@@ -171,24 +175,52 @@ def read_tests(folder: Path) -> dict[str, str]:
     return found
 
 
+@contextmanager
+def told_at(body: Body | None) -> Iterator[None]:
+    """Tell of what cannot be found where the function begins that reads it; None: it is no function."""
+    try:
+        yield
+    except NotFoundError as error:
+        if body is None:
+            raise
+        raise NotFoundError(
+            f"{where_is(body)}: {error.message}", fix=error.fix
+        ) from error
+
+
+def where_is(body: Body) -> str:
+    """The line at which a function begins, as people name it."""
+    return f"{shown(Path(getsourcefile(body) or ''))}:{getsourcelines(body)[1]}"
+
+
 def run_body(asset_body: Body, *, lake: PinnedLake) -> str:
     """Call the function and give the query that selects its rows; QueryError names its own line."""
     file = getsourcefile(asset_body) or ""
     printed = Printed(lake.log)
-    where = f"{shown(Path(file))}:{getsourcelines(asset_body)[1]}"
+    where = where_is(asset_body)
     try:
         with redirect_stdout(printed):
             rows = asset_body(lake)
         return select_rows(rows, where=where, connection=lake.connection)
-    except (duckdb.InterruptException, QueryError, NotFoundError):
+    except duckdb.InterruptException:
         raise
+    except (QueryError, NotFoundError) as error:
+        if error.message.startswith(where):
+            raise
+        message = f"{own_line(error, file) or where}: {error.message}"
+        raise type(error)(message, fix=error.fix) from error
     except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame.lineno for frame in frames if frame.filename == file]
-        at = f"{shown(Path(file))}:{own[-1]}" if own else where
+        at = own_line(error, file) or where
         raise QueryError(f"{at}: {type(error).__name__}: {error}") from error
     finally:
         printed.flush()
+
+
+def own_line(error: BaseException, file: str) -> str:
+    """The last line of *file* that *error* came through, as people name it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{shown(Path(file))}:{own[-1]}" if own else ""
 
 
 def select_rows(rows: object, *, where: str, connection: DuckDBPyConnection) -> str:

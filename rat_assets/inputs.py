@@ -10,16 +10,18 @@ from datetime import datetime
 from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
 
-from rat_resources import releases
+from rat_resources import graph, releases
 from rat_resources.errors import NotFoundError
 from rat_resources.lake import register
 from rat_resources.lake.sql import quote
-from rat_resources.names import TableName
+from rat_resources.names import TableName, nearest
 from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import Pin
 from rat_resources.specs import PipelineSource
 from rat_resources.templates import RenderContext, render
+
+ALIKE = 0.9  # two names of which one is a slip of the pen: layers alone differ by more
 
 
 @dataclass
@@ -49,12 +51,30 @@ class Inputs:
             tables = self.platform.lake.tables(
                 sorted(wanted - views.keys()), at=self.at
             )
-            refuse_missing(wanted - views.keys() - tables.keys())
+            self.refuse_missing(wanted - views.keys() - tables.keys())
             self.views |= views
             self.tables |= tables
             read = {ref for view in views.values() for ref in view.spec.refs}
             wanted = read - self.tables.keys() - self.views.keys()
         return is_news
+
+    def refuse_missing(self, missing: Collection[TableName]) -> None:
+        """NotFoundError when there is anything missing, with the name that was probably meant."""
+        if not missing:
+            return
+        names = ", ".join(str(name) for name in sorted(missing))
+        fix = self.guess(missing) or f"run it first: rat run {names.replace(',', '')}"
+        raise NotFoundError(f"{names}: no such table on main yet", fix=fix)
+
+    def guess(self, missing: Collection[TableName]) -> str:
+        """The question whether another table was meant, where nobody publishes one of *missing*."""
+        with self.platform.metadata.transaction() as tx:
+            outlines = graph.outlines(tx, release=self.release)
+        known = [str(each.table) for each in outlines]
+        unknown = [str(name) for name in sorted(missing) if str(name) not in known]
+        guesses = (nearest(name, known, cutoff=ALIKE) for name in unknown)
+        found = next((each for each in guesses if each), None)
+        return f"did you mean {found}?" if found else ""
 
     def register(self, connection: DuckDBPyConnection) -> None:
         """Let SQL read everything that was resolved, each under its full name."""
@@ -113,13 +133,3 @@ def find_views(
     with platform.metadata.transaction() as tx:
         found = releases.load(tx, release=release, only=names)
     return {each.spec.table: each for each in found if each.spec.is_view}
-
-
-def refuse_missing(missing: Collection[TableName]) -> None:
-    """NotFoundError when there is anything missing."""
-    if missing:
-        names = ", ".join(str(name) for name in sorted(missing))
-        message = f"{names}: no such table on main yet"
-        raise NotFoundError(
-            message, fix=f"run it first: rat run {names.replace(',', '')}"
-        )

@@ -3,7 +3,8 @@
     RatError
     ├── AuthorError             the author of a pipeline, a test or a query
     │   ├── PublishError        … before anything becomes current (all problems at once)
-    │   │   └── DraftError      … before a draft is tried, likewise
+    │   │   ├── DraftError      … before a draft is tried, likewise
+    │   │   └── AssetError      … before an asset written by hand runs, likewise
     │   ├── TemplateError       … the template does not compile
     │   ├── QueryError          … the SQL or Python fails when it runs
     │   ├── SchemaChangeError   … the result does not fit the table
@@ -79,6 +80,12 @@ class DraftError(PublishError):
     """The draft cannot run."""
 
     outcome = "the draft cannot run"
+
+
+class AssetError(PublishError):
+    """The asset cannot run."""
+
+    outcome = "nothing was run"
 
 
 class TemplateError(AuthorError):

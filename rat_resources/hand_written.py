@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from rat_resources import releases
-from rat_resources.errors import Problem, PublishError
+from rat_resources.errors import AssetError, Problem
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
 from rat_resources.names import TableName
@@ -60,7 +60,7 @@ def specs_of(
 def refuse_misfits(
     parsed: Sequence[Parsed], *, published: Mapping[TableName, PipelineSpec]
 ) -> None:
-    """PublishError when hand-written assets do not fit together with what is published."""
+    """AssetError when hand-written assets do not fit together with what is published."""
     if not parsed:
         return  # the usual case, and judging thousands of pipelines takes its time
     problems = [*collisions(parsed, published=published)]
@@ -69,7 +69,7 @@ def refuse_misfits(
         judgement = judge(parsed, current=published, table_exists=lambda _: True)
         problems = [*judgement.problems]
     if problems:
-        raise PublishError(problems)
+        raise AssetError(problems)
 
 
 def collisions(
@@ -79,13 +79,15 @@ def collisions(
     seen: dict[TableName, str] = {}
     for each in parsed:
         table, place = each.spec.table, each.spec.hand_written
-        file, _, _ = place.partition(":")
+        at = each.code_place
         other = seen.setdefault(table, place)
         if other != place:
-            yield Problem(file, 1, f"{place} and {other} both write {table}", RENAME)
+            yield Problem(
+                at.path, at.line, f"{place} and {other} both write {table}", RENAME
+            )
         if table in published and not published[table].hand_written:
             what = f"{place} writes {table}, and a published pipeline does so too"
-            yield Problem(file, 1, what, RENAME)
+            yield Problem(at.path, at.line, what, RENAME)
 
 
 def retire_missing(metadata: Metadata, *, known: Collection[TableName]) -> list[str]:

@@ -230,11 +230,12 @@ class Parsed:
     places: Mapping[str, Place] = field(default_factory=dict)  # of config keys
     ref_places: Mapping[TableName, Place] = field(default_factory=dict)
     zone_places: Mapping[Zone, Place] = field(default_factory=dict)
+    function: Place | None = None  # where what is written by hand begins
 
     @cached_property
     def code_place(self) -> Place:
         """Where to point when no line is to blame."""
-        return Place(self.source.path(self.source.code_file), 1)
+        return self.function or Place(self.source.path(self.source.code_file), 1)
 
 
 def parse_pipeline(

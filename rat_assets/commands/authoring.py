@@ -17,6 +17,7 @@ from rat_assets.commands.display import (
 from rat_assets.commands.opening import open_platform
 from rat_assets.drafts import Draft, find_draft
 from rat_assets.journal import Progress
+from rat_assets.location import find_assets
 from rat_assets.quality import TestResult
 from rat_assets.rehearsal import (
     Ask,
@@ -28,7 +29,8 @@ from rat_assets.rehearsal import (
 )
 from rat_assets.rehearsal import preview as preview_draft
 from rat_assets.runner import RunAsk
-from rat_resources.errors import QueryError
+from rat_resources import hand_written
+from rat_resources.errors import NotFoundError, QueryError
 from rat_resources.lake.types import type_words
 from rat_resources.metadata.quality import Verdict
 from rat_resources.names import TableName
@@ -109,7 +111,7 @@ def test(
 ) -> int:
     """Run the published tests of a selection on main; the exit code."""
     whole = open_platform()
-    tables, _ = runner.choose(whole, RunAsk(selection, everything=everything))
+    tables = choose(whole, selection, everything=everything)
     tested: dict[TableName, Sequence[TestResult]] = {}
     for table in tables:
         results = tested[table] = verdicts_on_main(whole, table, seconds=timeout)
@@ -133,6 +135,24 @@ def test(
             f"{len(blocks)} failed"
         )
     return FAILED if blocks else 0
+
+
+def choose(
+    whole: Platform, selection: tuple[str, ...], *, everything: bool
+) -> list[TableName]:
+    """The pipelines, and the assets written by hand, whose tests are asked for."""
+    written = find_assets(whole.settings.project)
+    ask = RunAsk(selection, everything=everything)
+    tables, _ = runner.choose(whole, ask, written=written)
+    with whole.metadata.transaction() as tx:
+        never = {each.table for each in written} - hand_written.current(tx)
+    for table in never:
+        if str(table) in selection:
+            message = (
+                f"{table} is written by hand and has never run, so it has no table"
+            )
+            raise NotFoundError(message, fix=f"run it first: rat run {table}")
+    return [table for table in tables if table not in never]
 
 
 def tell(notes: Iterable[str]) -> None:

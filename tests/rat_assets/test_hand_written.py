@@ -3,17 +3,19 @@
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 from sqlalchemy import func, select
 
 from rat_assets import location
+from rat_assets.commands import authoring
 from rat_assets.hand_written import LakeAsset, PinnedLake, lake_asset
 from rat_assets.location import find_assets, find_location
 from rat_assets.scaffolds import init_project
 from rat_resources import graph, hand_written, releases
-from rat_resources.errors import PublishError, SettingsError
+from rat_resources.errors import NotFoundError, PublishError, SettingsError
 from rat_resources.metadata.automation import Wish
 from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.names import TableName
@@ -264,6 +266,9 @@ def test_it_does_not_run_where_a_pipeline_of_its_name_is_published(lake: Shop) -
         lake.run("shop.gold.forecast")
 
     assert "a published pipeline does so too" in str(caught.value)
+    code = (EXAMPLE / "definitions.py").read_text().partition("@lake_asset")[0]
+    assert f"definitions.py:{len(code.splitlines()) + 1}:" in str(caught.value)
+    assert caught.value.outcome == "nothing was run"
     assert lake.runs() == []
 
 
@@ -304,7 +309,7 @@ def test_a_mistake_is_told_at_the_function(said: dict[str, object], told: str) -
     ("body", "told"),
     [
         ("lake.read('silver.order')", "did you mean shop.silver.orders?"),
-        ("lake.read('gold.other')", "add it: reads=['gold.other']"),
+        ("lake.read('bronze.orders')", "bronze.orders; add 'bronze.orders' to reads"),
         ("None", "the function returned nothing"),
         ("[1, 2]", "is a list, which exports no Arrow"),
     ],
@@ -318,6 +323,35 @@ def test_a_mistake_of_the_body_is_told(
     report = lake.run()
 
     assert told in (report.tables[-1].error or "")
+    assert "definitions.py:" in (report.tables[-1].error or "")
+
+
+def test_a_misspelt_input_is_told_at_the_function(lake: Shop, project: Path) -> None:
+    lake.land("steady.csv", STEADY)
+    lake.run("shop.silver.orders", upstream=True)
+    edit(project, 'reads=["silver.orders"]', 'reads=["silver.order"]')
+
+    report = lake.run("shop.gold.forecast")
+
+    error = report.tables[-1].error or ""
+    assert "definitions.py:" in error
+    assert "shop.silver.order: no such table on main yet" in error
+    assert "did you mean shop.silver.orders?" in error
+
+
+def test_its_tests_can_be_run_on_main(
+    lake: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake.land("steady.csv", STEADY)
+    asked: dict[str, Any] = {"everything": False, "timeout": 60.0, "as_json": False}
+
+    with pytest.raises(NotFoundError, match="has never run"):
+        authoring.test((str(FORECAST),), **asked)
+    lake.run()
+    code = authoring.test((str(FORECAST),), **asked)
+
+    assert code == 0
+    assert "2 tests of 1 pipeline, 0 failed" in capsys.readouterr().out
 
 
 def test_tests_may_stand_in_a_folder(tmp_path: Path) -> None:
@@ -357,8 +391,12 @@ def test_a_project_without_any_has_none() -> None:
 @pytest.mark.parametrize(
     ("code", "told"),
     [
-        ("import nothing_like_it", "definitions.py cannot be loaded"),
-        ("x = 1", "defs not found"),
+        (
+            "\nimport nothing_like_it",
+            r"definitions.py:2: ModuleNotFoundError: No module named 'nothing_like_it'",
+        ),
+        ("def x(:", r"definitions.py:1: SyntaxError: invalid syntax"),
+        ("x = 1", r"definitions.py has no defs; add @dg.definitions"),
         ("import dagster as dg\ndefs = dg.Definitions()", "when it is imported"),
     ],
 )
