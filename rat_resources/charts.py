@@ -19,7 +19,7 @@ WORDS = {
     "bar": ("series", "panels", "aggregate", "order", "limit", "scale"),
     "scatter": ("series", "limit", "scale"),
     "heatmap": ("value", "aggregate"),
-    "map": ("from_x", "from_y", "value", "label", "limit"),
+    "map": ("from_x", "from_y", "value", "label", "from_label", "limit"),
 }
 KINDS = tuple(WORDS)
 # The kinds whose y may be several columns, each a series of its own.
@@ -28,7 +28,7 @@ WIDE = ("line", "step", "bar")
 
 @dataclass(frozen=True)
 class Chart:
-    """One picture; every word but title, kind and the last five names a column."""
+    """One picture; every word but title, kind and those from aggregate to scale names a column."""
 
     title: str
     kind: str
@@ -45,6 +45,7 @@ class Chart:
     limit: int = 0  # 0: as many as the kind can show
     unit: str = ""  # of what is measured, for people
     scale: str = "linear"
+    from_label: str = ""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Chart":
@@ -54,8 +55,13 @@ class Chart:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that it names."""
-        named = (self.x, *self.y, *self.measured, self.series, self.panels, self.label)
-        return tuple(dict.fromkeys(each for each in named if each))
+        return tuple(dict.fromkeys((self.x, *self.y, *self.measured, *self.names)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns whose values it writes out."""
+        named = (self.series, self.panels, self.label, self.from_label)
+        return tuple(each for each in named if each)
 
     @property
     def measured(self) -> tuple[str, ...]:
@@ -73,10 +79,9 @@ class Chart:
     def shown(self) -> tuple[str, ...]:
         """The columns whose single values it shows, and not what many of them come to."""
         places = (self.x, self.from_x, self.from_y)
-        names = (self.series, self.panels, self.label)
         measures = () if self.aggregate and self.kind != "heatmap" else self.y
         value = "" if self.aggregate else self.value
-        every = (*places, *names, *measures, value)
+        every = (*places, *self.names, *measures, value)
         return tuple(dict.fromkeys(each for each in every if each))
 
     @property
@@ -103,3 +108,5 @@ def misfits(chart: Chart) -> Iterator[tuple[str, str]]:
     if bool(chart.from_x) != bool(chart.from_y):
         missing = "from_y" if chart.from_x else "from_x"
         yield f"{missing} is missing", f"add {missing}: COLUMN"
+    if kind == "map" and chart.from_label and not chart.from_x:
+        yield "from_label names no start", "add from_x: COLUMN and from_y: COLUMN"

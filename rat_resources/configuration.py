@@ -408,6 +408,7 @@ CHARTS = ListReader(
         "label": filled_text,
         "from_x": filled_text,
         "from_y": filled_text,
+        "from_label": filled_text,
         "aggregate": one_of(*AGGREGATES),
         "order": one_of(*ORDERS),
         "limit": count,

@@ -111,7 +111,7 @@ OTHERS = {
         "destination": "silver.flights.destination",
         "origin_latitude": "silver.airports.latitude",
         "origin_longitude": "silver.airports.longitude",
-        "destination_name": "silver.airports.airport_name",
+        "destination_name": "silver.airports.airport_name silver.flights.destination",
         "destination_latitude": "silver.airports.latitude",
         "destination_longitude": "silver.airports.longitude",
         "distance_miles": "silver.flights.distance_miles",

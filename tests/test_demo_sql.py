@@ -407,6 +407,18 @@ def test_every_column_has_a_type_that_iceberg_knows(year: Medallion) -> None:
     assert [row for row in types if not re.fullmatch(known, row[2])] == []
 
 
+def test_a_destination_that_no_list_names_is_called_by_its_code(
+    year: Medallion,
+) -> None:
+    unnamed = year.rows(
+        "SELECT DISTINCT destination_name"
+        f" FROM {view('gold.route_performance')}"
+        " WHERE destination_latitude IS NULL ORDER BY ALL"
+    )
+
+    assert unnamed == [("BQN",), ("PSE",), ("SJU",), ("STT",)]
+
+
 def test_the_scorecard_ranks_all_sixteen_carriers(year: Medallion) -> None:
     scores = year.rows(
         "SELECT rank, score, airline"

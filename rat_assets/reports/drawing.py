@@ -8,10 +8,10 @@ import io
 import math
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
@@ -26,7 +26,13 @@ from matplotlib.colors import Colormap, ListedColormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    Formatter,
+    FuncFormatter,
+    MaxNLocator,
+    NullFormatter,
+)
 from PIL import Image
 
 from rat_assets.reports.points import Axis, Point, Points, plain
@@ -224,21 +230,35 @@ def draw_lines(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
     places = positions(points, inside)
     for number, name in enumerate(names):
         mine = [point for point in inside if point.series == name]
+        xs = [places(point.x) for point in mine]
+        ys = [as_number(point.y) for point in mine]
+        marked = list(range(len(mine))) if len(mine) <= FEW_POINTS else []
+        if points.span and ys:
+            xs, ys = [*xs, points.span[1]], [*ys, ys[-1]]
         axes.plot(
-            [places(point.x) for point in mine],
-            [as_number(point.y) for point in mine],
+            xs,
+            ys,
             color=PALETTE[number % len(PALETTE)],
             linewidth=1.7 if len(mine) <= MANY_POINTS else 1.1,
-            marker="o" if len(mine) <= FEW_POINTS else "",
+            marker="o",
+            markevery=marked,
             markersize=3.5,
             drawstyle=style,
             label=shortened(name, NAME_LENGTH),
         )
     axes.margins(x=0.015)
+    begin_span(axes, points)
     lay_out_x(axes, points, inside)
     lay_out_y(axes, points)
     if len(names) > 1 or names[0]:
         name_lines(axes, inside, names=names)
+
+
+def begin_span(axes: Axes, points: Points) -> None:
+    """Show nothing from before the span that is asked for."""
+    if points.span:
+        start = dates.date2num(points.span[0])  # type: ignore[no-untyped-call]
+        axes.set_xlim(left=max(start, axes.get_xlim()[0]))
 
 
 def name_lines(axes: Axes, inside: Sequence[Point], *, names: Sequence[str]) -> None:
@@ -525,15 +545,26 @@ DRAWERS = {
 
 # Axes.
 
+# How times are named that are all whole years, months and so on: the time, and what it is part of.
+TIME_FORMS: Sequence[tuple[Callable[[datetime], bool], str, str]] = (
+    (lambda t: t == datetime(t.year, 1, 1), "%Y", ""),  # noqa: DTZ001 - as places are
+    (lambda t: t == datetime(t.year, t.month, 1), "%b", "%Y"),  # noqa: DTZ001 - likewise
+    (lambda t: not (t.hour or t.minute or t.second or t.microsecond), "%-d", "%b %Y"),
+    (lambda t: not (t.second or t.microsecond), "%H:%M", "%-d %b %Y"),
+    (lambda t: not t.microsecond, "%H:%M:%S", "%-d %b %Y"),
+)
+
 
 def lay_out_x(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
     """Dates as dates, numbers as numbers, names as names."""
     match points.x_axis:
         case Axis.TIME:
             locator = dates.AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
-            form = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
             axes.xaxis.set_major_locator(locator)
-            axes.xaxis.set_major_formatter(form)
+            axes.xaxis.set_major_formatter(Times())
+            place = axes.get_subplotspec()
+            if points.chart.x in points.moments and place and place.is_last_row():
+                axes.set_xlabel("UTC")
         case Axis.NUMBER:
             lay_out_numbers(axes.xaxis, scale="linear")
             axes.set_xlabel(plain(points.chart.x))
@@ -547,6 +578,46 @@ def lay_out_x(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
             )
             axes.set_xlabel(plain(points.chart.x))
     axes.grid(visible=False, axis="x")
+
+
+class Times(Formatter):
+    """Names times by their finest part, and below the first and each change what that is part of."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        """A time by itself."""
+        del pos
+        return place_text(naive(x), Axis.TIME)
+
+    def format_ticks(self, values: Sequence[float]) -> list[str]:
+        """The names of ticks; what lies outside of the picture begins nothing."""
+        assert self.axis is not None  # noqa: S101 - it names the ticks of one
+        low, high = sorted(self.axis.get_view_interval())
+        inside = [naive(value) for value in values if low <= value <= high]
+        before = len([value for value in values if value < low])
+        after = len(values) - before - len(inside)
+        return [""] * before + name_times(inside) + [""] * after
+
+
+def naive(value: float) -> datetime:
+    """A time of matplotlib's as all of ours are."""
+    found: datetime = dates.num2date(value)  # type: ignore[no-untyped-call]
+    exact = found.replace(tzinfo=None) + timedelta(microseconds=500)
+    return exact.replace(microsecond=exact.microsecond // 1000 * 1000)
+
+
+def name_times(times: Sequence[datetime]) -> list[str]:
+    """Times by their finest part: 14:30, a day, a month or a year, each with the rest below it once."""
+    part, rest = next(
+        (form for is_whole, *form in TIME_FORMS if all(map(is_whole, times))),
+        ("%H:%M:%S.%f", "%-d %b %Y"),
+    )
+    names, said = [], ""
+    for time in times:
+        whole = f"{time:{rest}}" if rest else ""
+        name = f"{time:{part}}"[: -3 if part.endswith("%f") else None]
+        names.append(f"{name}\n{whole}" if whole != said else name)
+        said = whole
+    return names
 
 
 def lay_out_y(axes: Axes, points: Points) -> None:

@@ -6,6 +6,7 @@ A report is a query of ours and the charts of its rows; one more of them is one 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pyarrow as pa
@@ -31,11 +32,17 @@ class Report:
     query: str  # of Postgres
     charts: tuple[Chart, ...]
     each: str = ""  # a column: every value of it has charts of its own
+    days: int = 0  # which lines show, up to now; 0: those of their points
 
     @property
     def key(self) -> dg.AssetKey:
         """The asset that it is."""
         return dg.AssetKey(["platform", "report", self.name])
+
+    def span(self, now: datetime) -> tuple[datetime, datetime] | None:
+        """From when to when its lines go."""
+        end = now.astimezone(UTC).replace(tzinfo=None)  # as places along an axis are
+        return (end - timedelta(days=self.days), end) if self.days else None
 
 
 ROWS_PER_TABLE = Report(
@@ -56,30 +63,24 @@ WITH publications AS (
     WHERE runs.status = 'success' AND runs.snapshot_id IS NOT NULL
 ),
 
-days AS (
-    SELECT *
+ranked AS (
+    SELECT
+        *,
+        row_number() OVER (
+            PARTITION BY namespace, layer, "table" ORDER BY finished_at DESC
+        ) AS age
     FROM publications
-    WHERE finished_at > now() - INTERVAL '90 days'
-),
-
-newest AS (
-    SELECT DISTINCT ON (namespace, layer, "table")
-        namespace,
-        layer,
-        "table",
-        now() AS finished_at,
-        rows_total
-    FROM publications
-    ORDER BY
-        namespace,
-        layer,
-        "table",
-        publications.finished_at DESC
 )
 
-SELECT * FROM days
-UNION ALL
-SELECT * FROM newest
+SELECT
+    namespace,
+    layer,
+    "table",
+    finished_at,
+    rows_total
+FROM ranked
+-- The newest of a table holds until now, however old it is.
+WHERE age = 1 OR finished_at > now() - INTERVAL '90 days'
 ORDER BY
     namespace,
     layer,
@@ -100,6 +101,7 @@ ORDER BY
         ),
     ),
     each="namespace",
+    days=90,
 )
 REPORTS: Mapping[str, Report] = {each.name: each for each in (ROWS_PER_TABLE,)}
 
@@ -143,9 +145,10 @@ def read_report(whole: Platform, report: Report) -> tuple[Points, ...]:
     for row in rows:
         parts.setdefault(str(row[report.each]) if report.each else "", []).append(row)
     shown = list(parts)[: max(1, MOST_CHARTS // len(report.charts))]
+    span = report.span(datetime.now(UTC))
     notes = said_cut(len(shown), len(parts), f"{report.each}s")
     return tuple(
-        replace(points, notes=(*points.notes, *notes))
+        replace(points, notes=(*points.notes, *notes), span=span)
         for part in shown
         for points in read_part(whole, titled(report.charts, part), rows=parts[part])
     )

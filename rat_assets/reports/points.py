@@ -7,7 +7,7 @@ one of ten; what was left out is said. Drawing them is `rat_assets.reports.drawi
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -59,6 +59,7 @@ class Point:
     label: str = ""
     from_x: float | None = None
     from_y: float | None = None
+    from_label: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class Points:
     y_axis: Axis = Axis.NUMBER
     notes: tuple[str, ...] = ()
     problem: str = ""  # why there is nothing to draw
+    moments: frozenset[str] = frozenset()  # the columns of times that are UTC's
+    span: tuple[datetime, datetime] | None = None  # lines go on to its end
 
 
 def read_charts(
@@ -103,7 +106,9 @@ def read_points(
     points, notes = read(connection, chart, columns, relation=relation)
     notes += tuple(missing(connection, chart, columns, relation=relation))
     y_axis = columns.axis(chart.y[0]) if chart.kind == "heatmap" else Axis.NUMBER
-    return Points(chart, points, columns.axis(chart.x), y_axis, notes)
+    return Points(
+        chart, points, columns.axis(chart.x), y_axis, notes, moments=columns.moments
+    )
 
 
 # Which columns.
@@ -166,10 +171,18 @@ class Columns:
         """How a column is laid out."""
         return axis_of(self.types[name])
 
+    @property
+    def moments(self) -> frozenset[str]:
+        """The columns whose times are moments, wherever one lives."""
+        ends = "TIME ZONE"
+        return frozenset(
+            name for name, kind in self.types.items() if kind.endswith(ends)
+        )
+
     def place(self, name: str) -> str:
         """A column as places on its axis: UTC, numbers, or names, of which NULL is one."""
         match self.axis(name):
-            case Axis.TIME if self.types[name].endswith("TIME ZONE"):
+            case Axis.TIME if name in self.moments:
                 return f"{quote(name)} AT TIME ZONE 'UTC'"
             case Axis.TIME:
                 return f"CAST({quote(name)} AS TIMESTAMP)"
@@ -211,7 +224,8 @@ def read_marks(
         WITH marks AS (
             SELECT {x} AS x, {y} AS y, '' AS panel, {columns.name(chart.series)} AS series,
                 {numbers["value"]} AS value, {columns.name(chart.label)} AS label,
-                {numbers["from_x"]} AS from_x, {numbers["from_y"]} AS from_y
+                {numbers["from_x"]} AS from_x, {numbers["from_y"]} AS from_y,
+                {columns.name(chart.from_label)} AS from_label
             FROM {relation}
         ),
         ranked AS (
@@ -228,10 +242,10 @@ def read_marks(
         LIMIT {bounded(chart.limit, most=MOST_MARKS[chart.kind])}
     """
     rows = connection.execute(query).fetchall()
-    points = [Point(*row[:8]) for row in rows]
+    points = [Point(*row[:9]) for row in rows]
     if not rows:
         return [], ()
-    whole, series = rows[0][8:10]
+    whole, series = rows[0][9:11]
     notes = said_cut(len(rows), whole, "rows" if chart.kind == "scatter" else "places")
     shown = len({point.series for point in points})
     return points, (*notes, *said_cut(shown, series, plural(chart.series)))
@@ -397,13 +411,34 @@ def numbers(points: Points, *, limit: int) -> list[dict[str, Any]]:
         "value": chart.value,
         "label": chart.label,
     }
+    if chart.kind == "map":
+        named = name_ends(chart) | {"value": chart.value}
     roles = {role: name for role, name in named.items() if name}
-    if chart.kind == "map" and chart.label:
-        roles = {role: roles[role] for role in ("label", "value") if role in roles}
     return [
-        {name: whole(getattr(point, role)) for role, name in roles.items()}
+        {
+            name: shown(getattr(point, role), is_moment=name in points.moments)
+            for role, name in roles.items()
+        }
         for point in points.points[:limit]
     ]
+
+
+def name_ends(chart: Chart) -> dict[str, str]:
+    """What tells the rows of a map apart: where each begins and ends, by name if it has one."""
+    start = (
+        {"from_label": chart.from_label}
+        if chart.from_label
+        else {"from_x": chart.from_x, "from_y": chart.from_y}
+    )
+    end = {"label": chart.label} if chart.label else {"x": chart.x, "y": chart.y[0]}
+    return start | end
+
+
+def shown(value: object, *, is_moment: bool) -> object:
+    """A value as people read it: a moment with its zone."""
+    if is_moment and isinstance(value, datetime):
+        return value.replace(tzinfo=UTC)
+    return whole(value)
 
 
 def whole(value: object) -> object:

@@ -142,6 +142,10 @@ def test_charts_change_no_code() -> None:
             "1: charts: from_y is missing; add from_y: COLUMN",
         ),
         (
+            "charts: [{title: T, kind: map, x: a, y: b, from_label: c}]",
+            "1: charts: from_label names no start; add from_x: COLUMN and from_y: COLUMN",
+        ),
+        (
             f"charts:\n  - {{{LINE}}}\n  - {{{LINE}}}",
             "3: charts: this item says the same as an earlier one; remove it",
         ),

@@ -2,15 +2,23 @@
 
 import io
 from dataclasses import replace
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 import duckdb
 import numpy as np
 import pytest
+from matplotlib import dates
 from PIL import Image
 
-from rat_assets.reports.drawing import draw_file, draw_small, great_circle, spread
+from rat_assets.reports.drawing import (
+    draw_file,
+    draw_small,
+    drawn,
+    great_circle,
+    spread,
+)
 from rat_assets.reports.pictures import PICTURE_BYTES
 from rat_assets.reports.points import Points, read_points
 from rat_resources.charts import KINDS, Chart
@@ -129,6 +137,47 @@ def test_values_of_any_size_can_be_drawn(kind: str, value: str) -> None:
     points = read_points(duckdb.connect(), wanted, relation=f"({rows})")
 
     assert draw_small(points, source="a.b.c", most=PICTURE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("step", "count", "names"),
+    [
+        (
+            "1 HOUR",
+            24,
+            ["00:00\n1 Jan 2013", "04:00", "08:00", "12:00", "16:00", "20:00"],
+        ),
+        ("1 DAY", 8, ["1\nJan 2013", "2", "3", "4", "5", "6", "7", "8"]),
+        ("1 DAY", 31, ["1\nJan 2013", "8", "15", "22"]),
+        ("1 DAY", 59, ["1\nJan 2013", "15", "1\nFeb 2013", "15"]),
+        ("7 DAY", 53, ["Jan\n2013", "Mar", "May", "Jul", "Sep", "Nov", "Jan\n2014"]),
+    ],
+)
+def test_times_are_named_by_what_they_are_part_of(
+    step: str, count: int, names: list[str]
+) -> None:
+    query = f"(SELECT TIMESTAMP '2013-01-01' + range * INTERVAL {step} AS t, range AS n FROM range({count}))"
+    chart = Chart("T", "line", x="t", y=("n",))
+
+    picture = drawn(read_points(duckdb.connect(), chart, relation=query), source="s")
+
+    axis = picture.figure.axes[0].xaxis
+    said = axis.get_major_formatter().format_ticks(list(axis.get_majorticklocs()))
+    assert [name for name in said if name] == names
+
+
+def test_a_line_goes_on_to_the_end_of_its_span() -> None:
+    query = "(SELECT DATE '2013-01-01' + range::INTEGER AS t, range AS n FROM range(9))"
+    chart = Chart("T", "step", x="t", y=("n",))
+    points = read_points(duckdb.connect(), chart, relation=query)
+    start, end = datetime(2013, 1, 5), datetime(2013, 2, 1)  # noqa: DTZ001 - as places are
+
+    axes = drawn(replace(points, span=(start, end)), source="s").figure.axes[0]
+
+    line = axes.lines[0]
+    assert line.get_xdata()[-1] == end  # type: ignore[index]
+    assert line.get_ydata()[-1] == 8  # type: ignore[index]
+    assert axes.get_xlim()[0] == dates.date2num(start)  # type: ignore[no-untyped-call]
 
 
 def test_names_that_would_touch_move_apart() -> None:

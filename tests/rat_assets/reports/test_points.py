@@ -1,6 +1,6 @@
 """What a chart shows of a table, what it leaves out, and what it cannot show."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -188,3 +188,32 @@ def test_numbers_stand_under_the_names_of_their_columns() -> None:
     points = read(rows, chart("heatmap", x="hour", y="carrier", value="delay"))
 
     assert numbers(points, limit=5) == [{"hour": 1, "carrier": "AA", "delay": 2.5}]
+
+
+@pytest.mark.parametrize(
+    ("words", "row"),
+    [
+        (
+            {"label": "city", "from_label": "start"},
+            {"start": "JFK", "city": "LAX", "flights": 3},
+        ),
+        ({"label": "city"}, {"a": 5, "b": 6, "city": "LAX", "flights": 3}),
+        ({}, {"a": 5, "b": 6, "x": 1, "y": 2, "flights": 3}),
+    ],
+)
+def test_the_numbers_of_a_map_show_both_ends(
+    words: dict[str, str], row: dict[str, Any]
+) -> None:
+    rows = "SELECT 1 AS x, 2 AS y, 5 AS a, 6 AS b, 'JFK' AS start, 'LAX' AS city, 3 AS flights"
+
+    points = read(rows, chart("map", from_x="a", from_y="b", value="flights", **words))
+
+    assert numbers(points, limit=5) == [row]
+
+
+def test_a_moment_is_told_with_its_zone() -> None:
+    rows = "SELECT TIMESTAMPTZ '2026-01-01 01:00:00+01' AS x, 1 AS y"
+
+    points = read(rows, chart())
+
+    assert numbers(points, limit=5)[0]["x"] == datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,7 +11,7 @@ SELECT
     flights.destination,
     any_value(origins.latitude) AS origin_latitude,
     any_value(origins.longitude) AS origin_longitude,
-    any_value(airports.airport_name) AS destination_name,
+    coalesce(any_value(airports.airport_name), flights.destination) AS destination_name,
     any_value(airports.latitude) AS destination_latitude,
     any_value(airports.longitude) AS destination_longitude,
     any_value(flights.distance_miles) AS distance_miles,
