@@ -447,7 +447,7 @@ def test_gold_that_reads_bronze_is_a_warning(shop: Shop) -> None:
     result = publish()
 
     assert result.exit_code == 0
-    assert result.stderr == (
+    assert result.stderr.endswith(
         f"warning: project/{path}:2: gold reads shop.bronze.orders, past the layer between; "
         "let gold read silver or gold\n"
     )
