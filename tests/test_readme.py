@@ -38,14 +38,10 @@ def tables() -> list[str]:
     return [name for name in metadata.tables if name.startswith("rat.")]
 
 
-def shell_commands() -> list[str]:
-    """Every command of the README and the docs, in the order in which they stand there."""
+def shell_blocks() -> list[tuple[Path, str]]:
+    """Every block of commands of the README and the docs, in the order in which they stand there."""
     return [
-        line
-        for page in PAGES
-        for block in BLOCK.findall(page.read_text())
-        for line in block.splitlines()
-        if line and not line.startswith("#")
+        (page, block) for page in PAGES for block in BLOCK.findall(page.read_text())
     ]
 
 
@@ -82,16 +78,17 @@ def test_the_readme_names_nothing_that_is_gone() -> None:
 
 
 def test_every_command_of_the_readme_works(settings: Settings, tmp_path: Path) -> None:
-    folder = tmp_path / "somewhere"
-    folder.mkdir()
-    (folder / "examples").symlink_to(PROJECT / "examples")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
 
-    for command in shell_commands():
+    for page, command in shell_blocks():
+        folder = tmp_path / page.stem
+        folder.mkdir(exist_ok=True)
+        if not (folder / "examples").exists():
+            (folder / "examples").symlink_to(PROJECT / "examples")
         # What make would run is the suite itself, the demo or a server.
         line = command.replace("make ", f"make --dry-run -C {PROJECT} ")
         done = subprocess.run(  # noqa: S602 - as a reader types it
-            line,
+            f"set -e\n{line}",
             shell=True,
             check=False,
             cwd=folder,
