@@ -153,9 +153,9 @@ def open_shop(shop: Shop) -> Shop:
     return shop
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """The environment afterwards as it was before."""
+    """The environment afterwards as it was before: a command that a test calls pins its settings."""
     before = dict(os.environ)
     yield
     os.environ.clear()

@@ -23,7 +23,6 @@ from tests.rat_assets.test_cli import RAT, call
 from tests.rat_resources.metadata.test_embedded import remove
 
 # A command pins its settings in the environment for good.
-pytestmark = pytest.mark.usefixtures("_environment")
 
 # What a command leaves is looked at, so each test has a RAT of its own.
 shop = conftest.shop

@@ -22,7 +22,6 @@ from rat_resources.settings import Settings
 from tests.factories import Shop
 
 # A command pins its settings in the environment for good.
-pytestmark = pytest.mark.usefixtures("_environment")
 
 RAT = str(Path(sys.executable).parent / "rat")
 HEAVY = ("dagster", "duckdb", "pyiceberg", "sqlalchemy", "pandas", "pyarrow")

@@ -4,14 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 
 from rat_assets.cli import rat
 from tests.factories import ORDERS, Shop
 
 # A command pins its settings in the environment for good.
-pytestmark = pytest.mark.usefixtures("_environment")
 
 BRONZE = "shop/pipelines/bronze/orders"
 SILVER = "shop/pipelines/silver/orders"

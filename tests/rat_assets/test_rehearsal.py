@@ -19,7 +19,6 @@ from rat_resources.wiring import resources
 from tests.factories import ORDERS, Shop
 
 # A command pins its settings in the environment for good.
-pytestmark = pytest.mark.usefixtures("_environment")
 
 FIRST = "id,customer,amount\n1,ann,10\n2,bob,20\n"
 SECOND = "id,customer,amount\n3,cid,30\n"

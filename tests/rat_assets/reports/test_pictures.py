@@ -22,7 +22,6 @@ from rat_assets.reports.points import numbers
 from tests.factories import Shop
 
 # A command pins its settings in the environment for good.
-pytestmark = pytest.mark.usefixtures("_environment")
 
 FOLDER = "shop/pipelines/bronze/numbers"
 NUMBERS = {
