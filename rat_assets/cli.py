@@ -20,7 +20,7 @@ from rat_resources.settings import shows_tracebacks
 
 FAILED = 1
 STOPPED = 130
-GARBAGE_AFTER = 100_000  # objects
+GARBAGE_AFTER = 500_000  # objects
 # What a shell says of a program whose reader went away (`rat query … | head`).
 UNREAD = 141
 
