@@ -14,7 +14,7 @@ from sqlalchemy import Integer, cast, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from rat_resources import leases
+from rat_resources import leases, mirror
 from rat_resources.errors import CancelledError
 from rat_resources.leases import Hold
 from rat_resources.metadata.quality import QualityResult, QualityTest
@@ -54,6 +54,7 @@ def ask(tx: Session, run_id: uuid.UUID, **facts: Any) -> None:  # noqa: ANN401 -
     """Write that a run was asked for; asking twice is asking once."""
     row = insert(Run).values(id=run_id, worker=this_worker(), **facts)
     tx.execute(row.on_conflict_do_nothing())
+    mirror.reflect_runs(tx, [run_id])
 
 
 def begin(
@@ -119,7 +120,10 @@ def move(
         .values(**values)
         .returning(Run.id)
     )
-    return changed.scalar() is not None
+    if changed.scalar() is None:
+        return False
+    mirror.reflect_runs(tx, [run_id])
+    return True
 
 
 def note(tx: Session, run_id: uuid.UUID, **facts: Any) -> None:  # noqa: ANN401 - the columns of rat.runs

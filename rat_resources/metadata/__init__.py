@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 from rat_resources.errors import MetadataError, SettingsError
-from rat_resources.metadata import embedded, migrations
+from rat_resources.metadata import deployment, embedded, migrations
 from rat_resources.metadata.zeros import as_json
 from rat_resources.settings import Settings, mask_secrets
 
@@ -50,6 +50,10 @@ class Metadata:
             migrations.ensure_head(
                 metadata.engine, upgrade_old=settings.postgres_url is None
             )
+            with metadata.transaction() as tx:
+                deployment.declare(
+                    tx, org=settings.org, environment=settings.environment
+                )
         return metadata
 
     @classmethod

@@ -1,8 +1,8 @@
 """The words that the models are written in: bases by schema, columns as words, one naming convention.
 
 A schema is a document: `rat` (pipelines, runs, quality, landing, automation, catalog, audit) and
-`lake` (the embedded refs). `trace`, `chm` and `lakeflow` get a base below and a module each beside
-this one. Creating and upgrading the tables is `migrations`.
+`lake` (the embedded refs); `trace` (orchestration state, data versions, alerts), `chm` (clients and the
+health of their pipelines) and `lakeflow` (the reporting star). Creating and upgrading is `migrations`.
 """
 
 import uuid
@@ -76,4 +76,27 @@ class LakeBase(Base):
     schema = "lake"
 
 
-SCHEMAS = (RatBase.schema, LakeBase.schema)
+class TraceBase(Base):
+    """A table of orchestration state, lineage, data versions, alerts and queries."""
+
+    __abstract__ = True
+    schema = "trace"
+
+
+class ChmBase(Base):
+    """A table of clients, their pipelines and runs, and the rules that watch them."""
+
+    __abstract__ = True
+    schema = "chm"
+
+
+class LakeflowBase(Base):
+    """A dimension or a fact of the reporting star."""
+
+    __abstract__ = True
+    schema = "lakeflow"
+
+
+SCHEMAS = tuple(
+    each.schema for each in (RatBase, LakeBase, TraceBase, ChmBase, LakeflowBase)
+)

@@ -27,6 +27,7 @@ COLUMNS = """
            is_nullable, column_default, is_identity, collation_name
     FROM information_schema.columns
     WHERE table_schema = ANY(:schemas) AND table_name <> 'schema_migrations'
+      AND (table_schema, table_name) IN (SELECT schemaname, tablename FROM pg_tables)
 """
 CONSTRAINTS = """
     SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
