@@ -63,6 +63,11 @@ class QualityResult(RatBase):
         CheckConstraint("duration_ms >= 0", name="duration_ms"),
         Index("ix_quality_results_history", "test_id", "ran_at"),
         Index("ix_quality_results_run", "run_id"),
+        Index(
+            "ix_quality_results_time",
+            "ran_at",
+            postgresql_include=["test_id", "status"],
+        ),
     )
 
     id: Mapped[uuid_pk]

@@ -48,6 +48,26 @@ class Run(RatBase):
             postgresql_where=text("status IN ('pending', 'running')"),
         ),
         Index("ix_runs_dagster", "dagster_run_id"),
+        # All that the dashboards read of the runs of a span of time.
+        Index(
+            "ix_runs_finished",
+            "finished_at",
+            postgresql_include=[
+                "pipeline_id",
+                "status",
+                "unchanged",
+                "duration_ms",
+                "id",
+                "created_at",
+            ],
+        ),
+        Index(
+            "ix_runs_successes",
+            "pipeline_id",
+            text("finished_at DESC"),
+            postgresql_where=text("status = 'success'"),
+            postgresql_include=["unchanged"],
+        ),
     )
 
     id: Mapped[uuid_pk]  # uuid5 of Dagster's run, the asset and the attempt
