@@ -67,7 +67,7 @@ class Settings:
                 default=home / "warehouse",
             ),
             org=environ.get("RAT_ORG") or "default",
-            environment=environ.get("RAT_ENV") or "prod",
+            environment=known_environment(environ.get("RAT_ENV") or "prod"),
             sources={name: "environment" for name in VARIABLES if environ.get(name)},
         )
 
@@ -121,10 +121,21 @@ VARIABLES = {
     "RAT_STORE": "pipeline code, landing files and logs (file://…)",
     "RAT_WAREHOUSE": "the data and metadata files of the tables (file://…)",
     "RAT_ORG": "the organisation that this RAT belongs to",
-    "RAT_ENV": "the environment that this RAT is: prod, staging, …",
+    "RAT_ENV": "the environment that this RAT is: prod (the default), staging or dev",
     "DAGSTER_HOME": "the folder of dagster.yaml",
     "RAT_DEBUG": "1 shows the traceback of an error that nobody expected",
 }
+
+
+ENVIRONMENTS = ("dev", "staging", "prod")
+
+
+def known_environment(name: str) -> str:
+    """*name*, where it is one that CHM's documents know; else a SettingsError."""
+    if name in ENVIRONMENTS:
+        return name
+    message = f"RAT_ENV={name} is no environment"
+    raise SettingsError(message, fix=f"write one of {', '.join(ENVIRONMENTS)}")
 
 
 def refuse_misspelt(environ: Mapping[str, str]) -> None:

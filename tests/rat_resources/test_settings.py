@@ -107,6 +107,14 @@ def test_every_variable_is_listed_with_where_its_value_came_from(project: Path) 
     assert listed["RAT_ORG"].source == "default"
 
 
+@pytest.mark.parametrize("environment", ["production", "Prod", "test"])
+def test_an_environment_is_prod_staging_or_dev(project: Path, environment: str) -> None:
+    environ = {"DAGSTER_HOME": str(project), "RAT_ENV": environment}
+
+    with pytest.raises(SettingsError, match="write one of dev, staging, prod"):
+        Settings.load(environ)
+
+
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
