@@ -1,0 +1,271 @@
+"""Partitions: the parts of a table that a write touched, and how large each part is now.
+
+A part is named by the value of `partition_column`, else by the identity columns of `partition_by`;
+a table that has neither is one part, and so is one of too many parts. Where Iceberg keeps every part
+in files of its own, its manifests tell all of it; else the column is read and counted. How rows are
+divided is `partitioning`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from duckdb import DuckDBPyConnection
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import NestedField
+
+from rat_resources.lake.partitioning import stored_value
+from rat_resources.lake.reading import row_count, select_rows
+from rat_resources.lake.sql import quote
+from rat_resources.lake.strategies import WriteConfig
+
+ALL = "all"  # the name of the one part
+MOST = 10_000  # parts that are told apart; a table of more is one part
+
+_IDENTITY = IdentityTransform[Any]()
+
+
+@dataclass(frozen=True)
+class Part:
+    """How large a part is; its bytes are unknown where files hold rows of several."""
+
+    rows: int
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All parts of a table, and the names of those that one write touched."""
+
+    sizes: Mapping[str, Part]
+    touched: frozenset[str]
+    is_whole: bool  # whether all of them are new: nothing of before is left
+
+
+def find_parts(
+    connection: DuckDBPyConnection,
+    table: Table,
+    *,
+    before: Table | None,
+    config: WriteConfig,
+    is_anew: bool,
+) -> Parts:
+    """The parts of *table*, and which of them a write to the table *before* touched.
+
+    A part that was only copied, for its file also held rows of another, was not touched.
+    """
+    columns = part_columns(table, config)
+    if not columns:
+        return as_one(table)
+    counted = _count_files(table, columns) or _count_rows(connection, table, columns)
+    if counted is None or len(counted.sizes) > MOST:
+        return as_one(table)
+    if not counted.sizes:
+        return as_one(table)
+    if before is None or is_anew:
+        return Parts(counted.sizes, frozenset(counted.sizes), is_whole=True)
+    added, removed = _difference(before, table)
+    touched = (
+        frozenset(_key(file, table, columns) for file in (*added, *removed))
+        if counted.is_by_file and _is_divided(removed, before, columns)
+        else _changed_keys(connection, table, columns, added=added, removed=removed)
+    )
+    return Parts(counted.sizes, touched, is_whole=False)
+
+
+def part_columns(table: Table, config: WriteConfig) -> tuple[NestedField, ...]:
+    """The columns that name the parts of *table*; none where it is one part."""
+    names = (
+        [config.partition_column]
+        if config.partition_column
+        else [
+            each.column for each in config.partition_by if each.transform == "identity"
+        ]
+    )
+    schema = table.schema()
+    known = {field.name.casefold(): field for field in schema.fields}
+    # Iceberg may have lost the column that a configuration still names.
+    found = [known.get(name.casefold()) for name in names]
+    return tuple(field for field in found if field is not None)
+
+
+def as_one(table: Table) -> Parts:
+    """The table as a single part, all of which is new."""
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    size = int((summary and summary["total-files-size"]) or 0)
+    return Parts({ALL: Part(row_count(table), size)}, frozenset({ALL}), is_whole=True)
+
+
+# How large they are.
+
+
+@dataclass(frozen=True)
+class _Counted:
+    sizes: Mapping[str, Part]
+    is_by_file: bool  # whether every file holds rows of one part alone
+
+
+def _count_files(table: Table, columns: Sequence[NestedField]) -> _Counted | None:
+    """The sizes by the manifests; None where files hold rows of several parts, or lost rows."""
+    tasks = list(table.scan().plan_files())
+    files = [task.file for task in tasks]
+    if any(task.delete_files for task in tasks):
+        return None
+    if not _is_divided(files, table, columns):
+        return None
+    rows: Counter[str] = Counter()
+    size: Counter[str] = Counter()
+    for file in files:
+        key = _key(file, table, columns)
+        rows[key] += file.record_count
+        size[key] += file.file_size_in_bytes
+    return _Counted({key: Part(rows[key], size[key]) for key in rows}, is_by_file=True)
+
+
+def _count_rows(
+    connection: DuckDBPyConnection, table: Table, columns: Sequence[NestedField]
+) -> _Counted | None:
+    """The sizes by reading the columns; None where there are too many."""
+    tasks = list(table.scan().plan_files())
+    counts: Counter[str] = Counter()
+    # One more than there may be tells that there are too many.
+    query = f"{_grouped(connection, table, columns, tasks=tasks)} LIMIT {MOST + 1}"
+    for *values, rows, _ in connection.execute(query).fetchall():
+        counts[_name(values, columns)] += rows
+    if len(counts) > MOST:
+        return None
+    sizes = {key: Part(rows, None) for key, rows in counts.items()}
+    return _Counted(sizes, is_by_file=False)
+
+
+def _grouped(
+    connection: DuckDBPyConnection,
+    table: Table,
+    columns: Sequence[NestedField],
+    *,
+    tasks: Iterable[FileScanTask],
+    content: str = "0",
+) -> str:
+    """A query for the rows of each part among *tasks*, and what *content* says of them."""
+    rows = select_rows(
+        connection,
+        dict(enumerate(tasks)),
+        schema=table.schema(),
+        metadata=table.metadata,
+        io=table.io,
+    )
+    values = ", ".join(
+        stored_value(quote(each.name), column_type=each.field_type) for each in columns
+    )
+    places = ", ".join(str(number + 1) for number in range(len(columns)))
+    return (
+        f"SELECT {values}, count(*), {content} FROM ({rows}) AS part GROUP BY {places}"
+    )
+
+
+# Which were touched.
+
+
+def _difference(
+    before: Table, table: Table
+) -> tuple[tuple[DataFile, ...], tuple[DataFile, ...]]:
+    """The files that only one of the two states of a table has: the added, the removed."""
+    old = {task.file.file_path: task.file for task in before.scan().plan_files()}
+    new = {task.file.file_path: task.file for task in table.scan().plan_files()}
+    return (
+        tuple(file for path, file in new.items() if path not in old),
+        tuple(file for path, file in old.items() if path not in new),
+    )
+
+
+def _changed_keys(
+    connection: DuckDBPyConnection,
+    table: Table,
+    columns: Sequence[NestedField],
+    *,
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
+) -> frozenset[str]:
+    """The parts that have other rows in the files that came than in those that went."""
+    new = _contents(connection, table, columns, files=added)
+    old = _contents(connection, table, columns, files=removed)
+    return frozenset(
+        key for key in new.keys() | old.keys() if new.get(key) != old.get(key)
+    )
+
+
+def _contents(
+    connection: DuckDBPyConnection,
+    table: Table,
+    columns: Sequence[NestedField],
+    *,
+    files: Sequence[DataFile],
+) -> dict[str, tuple[int, int]]:
+    """What tells the rows of each part in *files* from any others: their number and their hash."""
+    if not files:
+        return {}
+    query = _grouped(
+        connection,
+        table,
+        columns,
+        tasks=[FileScanTask(file) for file in files],
+        content="sum(hash(part))",
+    )
+    found: dict[str, tuple[int, int]] = {}
+    for *values, rows, content in connection.execute(query).fetchall():
+        key = _name(values, columns)
+        others = found.get(key, (0, 0))
+        found[key] = (others[0] + rows, others[1] + int(content))
+    return found
+
+
+# What they are called.
+
+
+def _is_divided(
+    files: Iterable[DataFile], table: Table, columns: Sequence[NestedField]
+) -> bool:
+    """Whether each of *files* holds rows of one part alone."""
+    wanted = {each.field_id for each in columns}
+    specs = table.metadata.specs()
+    divided = {
+        spec_id
+        for spec_id, spec in specs.items()
+        if wanted <= dict(_identities(spec)).keys()
+    }
+    return all(file.spec_id in divided for file in files)
+
+
+def _identities(spec: PartitionSpec) -> Iterator[tuple[int, int]]:
+    """The columns that *spec* divides by as they are, and where a file says their value."""
+    for position, field in enumerate(spec.fields):
+        if isinstance(field.transform, IdentityTransform):
+            yield field.source_id, position
+
+
+def _key(file: DataFile, table: Table, columns: Sequence[NestedField]) -> str:
+    """The part that a file belongs to."""
+    places = dict(_identities(table.metadata.specs()[file.spec_id]))
+    return _name([file.partition[places[each.field_id]] for each in columns], columns)
+
+
+def _name(values: Sequence[Any], columns: Sequence[NestedField]) -> str:
+    """What the part of these values is called, as Iceberg names them: a missing one is null."""
+    words = [
+        _IDENTITY.to_human_string(
+            column.field_type,
+            UUID(bytes=value)
+            if isinstance(value, bytes) and str(column.field_type) == "uuid"
+            else value,
+        )
+        for value, column in zip(values, columns, strict=True)
+    ]
+    if len(words) == 1:
+        return words[0]
+    return "/".join(word.replace("%", "%25").replace("/", "%2F") for word in words)
