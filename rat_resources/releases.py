@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Row, delete, exists, func, select, tuple_,
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
-from rat_resources import declarations
+from rat_resources import declarations, mirror
 from rat_resources.errors import NotFoundError, Problem, PublishError
 from rat_resources.metadata import Metadata, audit
 from rat_resources.metadata.pipelines import (
@@ -360,6 +360,7 @@ def make_current(
             change=change,
             before=before.get(table),
         )
+    mirror.reflect_pipelines(tx)
     return release
 
 
@@ -645,6 +646,7 @@ def retire(
     declarations.write_zones(
         tx, named=named_zones(each.spec for each in before.values())
     )
+    mirror.reflect_pipelines(tx)
     return release
 
 

@@ -69,10 +69,11 @@ TERMINATIONS: Mapping[str, str] = {
 }
 """Lakeflow's termination code by its result state."""
 
+RETRY = "ONETIME_RETRY"
 # Lakeflow's trigger type by the tags of a Dagster run; the first tag that is there wins.
 TRIGGERS: tuple[tuple[str, str], ...] = (
-    ("dagster/parent_run_id", "ONETIME_RETRY"),
-    ("dagster/retry_number", "ONETIME_RETRY"),
+    ("dagster/parent_run_id", RETRY),
+    ("dagster/retry_number", RETRY),
     ("dagster/schedule_name", "CRON"),
     ("dagster/sensor_name", "FILE_ARRIVAL"),
     ("dagster/auto_materialize", "CONTINUOUS"),
@@ -86,7 +87,7 @@ LABELS: tuple[tuple[str, str], ...] = (
     ("trigger:cron:", "CRON"),
     ("trigger:", "TABLE"),
     ("auto", "CONTINUOUS"),
-    ("replay:", "ONETIME_RETRY"),
+    ("replay:", RETRY),
     ("manual", BY_HAND),
     ("backfill", BY_HAND),
     ("invalidation:", BY_HAND),
