@@ -6,7 +6,7 @@ advisory lock, so two at once are one after the other and a failed one leaves no
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,13 @@ def ensure_schema(connection: Connection, name: str) -> None:
     exists = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
     if connection.execute(exists, {"name": name}).first() is None:
         connection.execute(text(f'CREATE SCHEMA "{name}"'))
+
+
+def execute_script(connection: Connection, name: str) -> None:
+    """Run the statements of a file of SQL beside the revisions."""
+    # Without parameters, so that % and : mean what SQL means by them.
+    with closing(connection.connection.cursor()) as cursor:
+        cursor.execute((FOLDER / "versions" / name).read_text())
 
 
 @contextmanager

@@ -17,8 +17,10 @@ from rat_resources.metadata.base import SCHEMAS
 from rat_resources.metadata.base import metadata as models
 from tests.conftest import administrate
 
-for module in pkgutil.iter_modules(rat_resources.metadata.__path__):
-    importlib.import_module(f"rat_resources.metadata.{module.name}")
+for module in pkgutil.walk_packages(
+    rat_resources.metadata.__path__, "rat_resources.metadata."
+):
+    importlib.import_module(module.name)
 
 assert rat_resources.lake.commits  # its tables are models too
 

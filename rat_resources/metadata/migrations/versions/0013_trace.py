@@ -1,18 +1,26 @@
-"""Orchestration state, data versions, alerts: the documents of Trace. Safe: only a new schema."""
+"""Orchestration state, data versions, alerts: the documents of Trace, and the transitions of states.
+
+Safe: new schemas, and triggers on `rat.runs` and `rat.publications` that refuse what never happened.
+"""
 
 from alembic import op
 
-from rat_resources.metadata.migrations import ensure_schema
+from rat_resources.metadata.migrations import ensure_schema, execute_script
 
 revision = "0013_trace"
 down_revision = "0012_deployment"
 
 
 def upgrade() -> None:
-    """Create the schema."""
-    ensure_schema(op.get_bind(), "trace")
+    """Create the schemas, their tables, the triggers and the views."""
+    for schema in ("trace", "trace_by_name"):
+        ensure_schema(op.get_bind(), schema)
+    for script in ("tables", "transitions", "by_name"):
+        execute_script(op.get_bind(), f"{revision}/{script}.sql")
 
 
 def downgrade() -> None:
-    """Drop the schema."""
+    """Drop the schemas and the triggers."""
+    op.execute("DROP SCHEMA trace_by_name CASCADE")
     op.execute("DROP SCHEMA trace CASCADE")
+    op.execute("DROP FUNCTION rat.allow_transitions CASCADE")
