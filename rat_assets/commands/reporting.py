@@ -1,7 +1,7 @@
 """Reports: the charts of tables and of the platform, as files or as numbers."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -9,8 +9,9 @@ import click
 from rat_assets.commands.display import plural, print_table
 from rat_assets.commands.opening import open_platform
 from rat_assets.commands.querying import find_place, inputs_at
+from rat_assets.reports.answers import Answer, answer, read_report
 from rat_assets.reports.pictures import as_file
-from rat_assets.reports.platform import REPORTS, read_report
+from rat_assets.reports.platform import REPORTS
 from rat_assets.reports.points import Points, numbers, read_charts
 from rat_resources import releases
 from rat_resources.errors import NotFoundError, QueryError, StoreError
@@ -21,6 +22,7 @@ from rat_resources.platform import Platform
 from rat_resources.specs import PipelineSpec
 
 ROWS = 20
+PICTURES = "--out FILE.png writes the pictures"
 
 
 def list_reports() -> None:
@@ -32,9 +34,10 @@ def list_reports() -> None:
         for chart in spec.config.charts
     ]
     rows += [
-        (report.name, chart.kind, report.title)
+        (report.name, chart.kind, chart.title)
         for report in REPORTS.values()
-        for chart in report.charts
+        for part in report.parts
+        for chart in part.charts
     ]
     print_table(("report", "kind", "title"), rows)
 
@@ -44,6 +47,11 @@ def draw(name: str, *, out: Path | None, ref: str) -> None:
     if out is not None:
         refuse_other_format(out)
     whole = open_platform()
+    if name in REPORTS:
+        refuse_ref(name, ref)
+        if out is None:
+            print_answers(answer(whole, REPORTS[name]))
+            return
     charts = find_report(whole, name, ref=ref)
     if out is None:
         print_numbers(charts)
@@ -59,9 +67,6 @@ def draw(name: str, *, out: Path | None, ref: str) -> None:
 def find_report(whole: Platform, name: str, *, ref: str) -> tuple[Points, ...]:
     """What the charts of a report show; NotFoundError with the name that was probably meant."""
     if name in REPORTS:
-        if ref != MAIN:
-            message = f"{name} tells what Postgres knows now, at no other place"
-            raise QueryError(message, fix="leave out --ref")
         return read_report(whole, REPORTS[name])
     tables = charted_tables(whole)
     if name not in tables:
@@ -98,7 +103,30 @@ def unknown(
     return NotFoundError(f"no report is called {name}", fix=fix)
 
 
+def refuse_ref(name: str, ref: str) -> None:
+    """QueryError when a report of the platform is asked for at another place than now."""
+    if ref != MAIN:
+        message = f"{name} tells what Postgres knows now, at no other place"
+        raise QueryError(message, fix="leave out --ref")
+
+
 # What is printed and written.
+
+
+def print_answers(answers: Sequence[Answer]) -> None:
+    """Print the rows that a report of the platform shows, and that it has pictures."""
+    for number, found in enumerate(answers):
+        if number:
+            click.echo()
+        click.echo(found.part.title)
+        rows = [] if found.is_empty else found.table
+        if not rows:
+            click.echo(f"  {found.part.nothing}")
+            continue
+        print_table(list(rows[0]), [list(row.values()) for row in rows[:ROWS]])
+        if len(rows) > ROWS:
+            click.echo(f"{plural(len(rows) - ROWS, 'row')} more")
+    click.echo(PICTURES, err=True)
 
 
 def print_numbers(charts: tuple[Points, ...]) -> None:
@@ -116,7 +144,7 @@ def print_numbers(charts: tuple[Points, ...]) -> None:
         notes = [f"{plural(left, 'row')} more"] if left > 0 else []
         if said := "; ".join([*notes, *points.notes]):
             click.echo(said)
-    click.echo("--out FILE.png writes the pictures", err=True)
+    click.echo(PICTURES, err=True)
 
 
 def refuse_problems(charts: tuple[Points, ...]) -> None:

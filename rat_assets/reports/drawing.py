@@ -48,6 +48,16 @@ PALETTE = (
     "#8C6BB1",  # violet
 )
 INK, FAINT, LINES = "#1F2933", "#66727F", "#DDE2E7"
+# How things end has the same colours in every picture: green is well, red is not.
+STATES = {
+    **dict.fromkeys(("published", "passed", "success", "succeeded"), "#009E73"),
+    **dict.fromkeys(("failed", "failures"), "#D55E00"),
+    "error": "#8C6BB1",
+    **dict.fromkeys(("warned", "alternations"), "#E69F00"),
+    **dict.fromkeys(("unchanged", "skipped"), "#56B4E9"),
+    **dict.fromkeys(("cancelled", "canceled"), "#8A94A0"),
+    **dict.fromkeys(("unfinished", "running", "never ran"), "#C9CFD6"),
+}
 STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
@@ -86,6 +96,7 @@ WIDEST = 62  # whole numbers, of which none is left out
 MOST_LABELS = 30
 TAME = 1.5  # how far beyond the rest a value keeps its place
 HUGE = 1e12  # beyond it nobody counts the thousands
+ALL = 100  # percents
 LIGHT = 0.55  # above it, ink on a colour can be read
 
 
@@ -184,7 +195,7 @@ def size_of(points: Points, panels: Sequence[str]) -> tuple[float, float]:
         return WIDTH, min(9.0, max(3.4, 1.9 + 0.26 * len({p.y for p in points.points})))
     if is_sideways(points):
         bars = len({point.x for point in points.points})
-        return WIDTH, min(9.0, max(3.2, 1.5 + 0.29 * bars))
+        return WIDTH, min(9.0, max(2.4, 1.5 + 0.29 * bars))
     return WIDTH, HEIGHT
 
 
@@ -248,6 +259,7 @@ def draw_lines(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
         )
     axes.margins(x=0.015)
     begin_span(axes, points)
+    widen_moment(axes, points, inside)
     lay_out_x(axes, points, inside)
     lay_out_y(axes, points)
     if len(names) > 1 or names[0]:
@@ -259,6 +271,15 @@ def begin_span(axes: Axes, points: Points) -> None:
     if points.span:
         start = dates.date2num(points.span[0])  # type: ignore[no-untyped-call]
         axes.set_xlim(left=max(start, axes.get_xlim()[0]))
+
+
+def widen_moment(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
+    """Show a day around a single time, and not the years that fit a picture."""
+    times = {point.x for point in inside if point.y is not None}
+    if points.x_axis == Axis.TIME and len(times) == 1 and not points.span:
+        (one,) = times
+        half = timedelta(hours=12)
+        axes.set_xlim(*(dates.date2num(each) for each in (one - half, one + half)))  # type: ignore[no-untyped-call, operator]
 
 
 def name_lines(axes: Axes, inside: Sequence[Point], *, names: Sequence[str]) -> None:
@@ -303,7 +324,7 @@ def add_legend(axes: Axes, names: Sequence[str]) -> None:
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=min(len(names), 4),
+        ncols=min(len(names), 5),
         borderaxespad=0.3,
         handlelength=1.2,
         columnspacing=1.2,
@@ -326,7 +347,7 @@ def draw_bars(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
         offset = 0.0 if stacked else (number - (len(names) - 1) / 2) * thickness
         at = np.arange(len(xs)) + offset
         look: dict[str, Any] = {
-            "color": PALETTE[number % len(PALETTE)],
+            "color": colour_of(name, names),
             "label": shortened(name, NAME_LENGTH),
             "edgecolor": "white",
             "linewidth": 0.6,
@@ -338,36 +359,45 @@ def draw_bars(axes: Axes, points: Points, inside: Sequence[Point]) -> None:
         base += lengths
     lay_out_bars(axes, points, xs)
     if len(names) > 1 or names[0]:
-        axes.legend(
-            loc="lower right" if is_sideways(points) else "lower left",
-            bbox_to_anchor=None if is_sideways(points) else (0, 1),
-            ncols=1 if is_sideways(points) else 4,
-            handlelength=1,
-            handleheight=1,
-        )
+        add_legend(axes, names)
     if len(names) == 1 and is_sideways(points):
         label_bars(axes, base)
 
 
+def colour_of(name: str, names: Sequence[str]) -> str:
+    """The colour of a series: that of its state, where all are states."""
+    if all(each in STATES for each in names):
+        return STATES[name]
+    return PALETTE[names.index(name) % len(PALETTE)]
+
+
 def lay_out_bars(axes: Axes, points: Points, xs: Sequence[Any]) -> None:
     """The names and the measure of bars."""
-    labels = [place_text(x, points.x_axis) for x in xs]
     if is_sideways(points):
+        labels = [place_text(x, points.x_axis) for x in xs]
         axes.set_yticks(np.arange(len(xs)), labels)
         axes.invert_yaxis()
         axes.set_xlabel(measure_of(points))
         axes.set_xscale(scale_of(points))
         lay_out_numbers(axes.xaxis, scale=points.chart.scale)
+        count_whole(axes.xaxis, points)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.margins(y=0.01)
         return
     shown = max(1, math.ceil(len(xs) / 16))
-    axes.set_xticks(np.arange(len(xs))[::shown], labels[::shown])
+    axes.set_xticks(np.arange(len(xs))[::shown], name_bars(xs[::shown], points.x_axis))
     axes.set_xlabel(plain(points.chart.x))
     axes.grid(visible=False, axis="x")
     lay_out_y(axes, points)
+
+
+def name_bars(xs: Sequence[Any], axis: Axis) -> list[str]:
+    """What stands below bars; of times the month and the year once."""
+    if axis == Axis.TIME:
+        return name_times(xs)
+    return [place_text(x, axis) for x in xs]
 
 
 def label_bars(axes: Axes, lengths: Any) -> None:  # noqa: ANN401 - an array of numpy
@@ -630,7 +660,9 @@ def lay_out_y(axes: Axes, points: Points) -> None:
         last = max(first + 1, math.ceil(math.log10(high)))
         axes.set_ylim(10.0**first, 10.0**last)
     lay_out_numbers(axes.yaxis, scale=points.chart.scale)
+    count_whole(axes.yaxis, points)
     axes.set_ylabel(measure_of(points))
+    keep_percents(axes, points)
     low, high = axes.get_ylim()
     is_flat = 0 < low < high / 2
     if points.chart.scale == "linear" and points.chart.kind != "scatter" and is_flat:
@@ -654,6 +686,23 @@ def lay_out_numbers(axis: Any, *, scale: str) -> None:  # noqa: ANN401 - either 
         axis.set_minor_formatter(NullFormatter())
         return
     axis.set_major_formatter(FuncFormatter(lambda value, _: number_text(value)))
+
+
+def count_whole(axis: Any, points: Points) -> None:  # noqa: ANN401 - either axis
+    """Name no halves of what is counted."""
+    ys = [point.y for point in points.points if point.y is not None]
+    if points.chart.scale == "linear" and ys and all(map(is_whole, ys)):
+        axis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
+
+
+def keep_percents(axes: Axes, points: Points) -> None:
+    """Show no percents above a hundred where there are none, and one alone from zero."""
+    ys = [point.y for point in points.points if isinstance(point.y, float)]
+    if not points.chart.unit.startswith("%") or not ys or max(ys) > ALL:
+        return
+    low, high = axes.get_ylim()
+    bottom = 0.0 if min(ys) == max(ys) else max(0.0, low)
+    axes.set_ylim(bottom, min(high, ALL + (ALL - bottom) / 30))
 
 
 def measure_of(points: Points) -> str:

@@ -27,7 +27,7 @@ MOST_PANELS = 6
 PANEL_ORDER = (
     f"list_position([{', '.join(map(literal, LAYERS))}], panel) NULLS LAST, panel"
 )
-MOST_SERIES = {"line": 8, "step": 8, "bar": 4, "scatter": 8}
+MOST_SERIES = {"line": 8, "step": 8, "bar": 5, "scatter": 8}
 # What fits beside each other; of names the bars that an author meets at a glance.
 MOST_PLACES = {"line": 2000, "step": 2000, "bar": 100, "heatmap": 60}
 MOST_BARS = 40

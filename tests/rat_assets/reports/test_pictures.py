@@ -16,8 +16,9 @@ from rat_assets import runner
 from rat_assets.cli import rat
 from rat_assets.definitions import build_definitions
 from rat_assets.reports import drawing
+from rat_assets.reports.answers import read_report
 from rat_assets.reports.pictures import PICTURE_BYTES
-from rat_assets.reports.platform import ROWS_PER_TABLE, read_report
+from rat_assets.reports.platform import REPORTS, ROWS_PER_TABLE
 from rat_assets.reports.points import numbers
 from tests.factories import Shop
 
@@ -169,12 +170,54 @@ def test_a_run_draws_the_reports(shop: Shop) -> None:
 
     assert drawn
     shown = metadata(shop.materializations("platform.report.rows_per_table")[0])
-    chart = "chart: Rows per table over time: shop (click to open)"
+    chart = "Rows per table: chart: Rows per table over time: shop (click to open)"
     assert width(picture(shown[chart])) == 972
 
 
-def test_an_empty_platform_has_a_report(shop: Shop) -> None:
-    assert runner.draw_reports(shop.instance)
+def test_an_empty_platform_says_that_there_is_nothing_to_see(shop: Shop) -> None:
+    drawn = runner.draw_reports(shop.instance)
+
+    assert drawn
+    shown = {
+        name: metadata(shop.materializations(f"platform.report.{name}")[0])
+        for name in REPORTS
+    }
+    assert shown["platform_health"] == {
+        "Runs per day": "nothing ran in the last 30 days",
+        "Slowest pipelines": "no run wrote anything in the last 30 days",
+        "Flakiest pipelines": "no run failed in the last 30 days",
+    }
+    assert all(isinstance(text, str) for text in shown["quality"].values())
+
+
+def test_a_report_has_its_numbers_under_its_pictures(open_shop: Shop) -> None:
+    open_shop.land("bad.csv", "id,customer,amount\n3,eve,-5\n")
+    assert not open_shop.run("shop.bronze.orders").succeeded
+
+    runner.draw_reports(open_shop.instance)
+
+    health = metadata(open_shop.materializations("platform.report.platform_health")[0])
+    (flaky,) = health["Flakiest pipelines: numbers"]
+    assert flaky["pipeline"] == "shop.bronze.orders"
+    assert (flaky["runs"], flaky["failures"], flaky["alternations"]) == (2, 1, 1)
+    newest = health["Runs per day: numbers"][0]
+    assert (newest["runs"], newest["published"], newest["failed"]) == (4, 3, 1)
+    quality = metadata(open_shop.materializations("platform.report.quality")[0])
+    (failing,) = quality["Failing tests: numbers"]
+    assert failing["test"] == "amount_is_positive"
+    pictures = [value for shown in (health, quality) for value in shown.values()]
+    drawn = [value for value in pictures if isinstance(value, str)]
+    assert len(drawn) == 7
+    assert all(width(picture(markdown)) > 0 for markdown in drawn)
+
+
+def test_without_a_file_the_numbers_of_a_report_are_printed(open_shop: Shop) -> None:
+    result = call("report", "platform_health")
+
+    assert result.exit_code == 0
+    assert "Slowest pipelines\npipeline " in result.stdout
+    assert "shop.gold.revenue" in result.stdout
+    assert "no run failed in the last 30 days" in result.stdout
 
 
 def test_the_reports_are_drawn_by_a_clock(shop: Shop) -> None:

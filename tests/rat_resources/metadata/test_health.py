@@ -245,7 +245,10 @@ def test_late_pipelines_come_first_and_then_those_that_never_succeeded(
     metadata: Metadata,
 ) -> None:
     with metadata.transaction() as tx:
-        for name, hours in {"weekly": (504, 336, 168), "hourly": (7, 6, 5)}.items():
+        for name, hours in {
+            "weekly": (672, 504, 336, 168),
+            "hourly": (8, 7, 6, 5),
+        }.items():
             pipeline_id = make_old_pipeline(tx, name)
             for each in hours:
                 make_run(tx, pipeline_id, "success", ended=NOON - each * HOUR)
@@ -258,6 +261,23 @@ def test_late_pipelines_come_first_and_then_those_that_never_succeeded(
         ("hourly", "late", Decimal("5.00")),
         ("broken", "never", None),
         ("weekly", "fresh", Decimal("1.00")),
+        ("young", "fresh", None),
+    ]
+
+
+def test_a_pipeline_that_was_tried_a_few_times_is_not_late(metadata: Metadata) -> None:
+    minute = timedelta(minutes=1)
+    with metadata.transaction() as tx:
+        tried, young = make_old_pipeline(tx, "tried"), make_old_pipeline(tx, "young")
+        for minutes in (43, 42, 41, 40):
+            make_run(tx, tried, "success", ended=NOON - minutes * minute)
+        for days in (13, 12, 11):
+            make_run(tx, young, "success", ended=NOON - days * DAY)
+
+        rows = health.FRESHNESS.ask(tx, as_of=NOON)
+
+    assert [(row["pipeline"], row["state"], row["lateness"]) for row in rows] == [
+        ("tried", "fresh", Decimal("40.00")),
         ("young", "fresh", None),
     ]
 

@@ -241,8 +241,8 @@ LANGUAGE sql STABLE AS $$
         CROSS JOIN LATERAL (
             SELECT
                 max(finished_at) AS last_success,
-                -- One pause is no rhythm yet.
-                CASE WHEN count(*) > 2 THEN
+                -- Two pauses are no rhythm yet.
+                CASE WHEN count(*) > 3 THEN
                     percentile_cont(0.5) WITHIN GROUP (ORDER BY pause)
                 END AS rhythm
             FROM (
@@ -269,7 +269,8 @@ LANGUAGE sql STABLE AS $$
             *,
             CASE
                 WHEN last_success IS NULL THEN 'never'
-                WHEN lateness > 2 THEN 'late'
+                -- Who runs a pipeline by hand a few times makes it no late one.
+                WHEN lateness > 2 AND as_of - last_success > INTERVAL '1 hour' THEN 'late'
                 ELSE 'fresh'
             END AS state
         FROM told
