@@ -10,14 +10,16 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from rat_resources.mirror import updates
+from rat_resources.mirror import clients, updates
 
 
 def reflect_runs(tx: Session, run_ids: Sequence[uuid.UUID]) -> None:
     """Make what the other schemas say of these runs what `rat.runs` says."""
+    clients.reflect_runs(tx, run_ids)
     updates.reflect_updates(tx, run_ids)
 
 
 def reflect_pipelines(tx: Session) -> None:
     """Make what the other schemas say of the published pipelines what the current release says."""
+    clients.reflect_pipelines(tx)
     updates.reflect_pipelines(tx)
