@@ -621,6 +621,30 @@ def reconcile(*, as_json: bool) -> None:
     house.reconcile(as_json=as_json)
 
 
+@rat.command()
+@click.option(
+    "--limit",
+    default=20,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Show so many differences of a kind; all are counted.",
+)
+@as_json
+def audit(limit: int, *, as_json: bool) -> int:
+    """Compare what Dagster, Postgres and the catalog say.
+
+    Only compares: it changes nothing. A line for each difference says where it is, of which id,
+    what each side says, and what to do. The exit code is 0 without differences, 1 with, and 2 if
+    it could not compare.
+
+    \b
+    Example: rat audit
+    """
+    from rat_assets.commands import auditing
+
+    return auditing.audit(at_most=limit, as_json=as_json)
+
+
 # All at once.
 
 

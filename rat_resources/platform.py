@@ -29,11 +29,15 @@ class Platform:
         cls, settings: Settings, *, metadata: Metadata | None = None
     ) -> "Platform":
         """Open all parts; the embedded Postgres starts if need be."""
-        metadata = metadata or Metadata.open(settings)
-        refs = EmbeddedRefs(metadata.engine)
-        refs.bootstrap()
+        whole = cls.over(settings, metadata or Metadata.open(settings))
+        whole.lake.refs.bootstrap()
+        return whole
+
+    @classmethod
+    def over(cls, settings: Settings, metadata: Metadata) -> "Platform":
+        """All parts over a Postgres that is open, as they are: nothing is made."""
         lake = Lake(
-            refs=refs,
+            refs=EmbeddedRefs(metadata.engine),
             warehouse=settings.warehouse.as_uri(),
             spill=settings.home / "spill",
         )

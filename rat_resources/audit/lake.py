@@ -1,0 +1,221 @@
+"""The catalog and Postgres: main is where the publications brought it, with the tables that they wrote.
+
+Commits never change, so what is read of the catalog after the snapshot is what it saw.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pyiceberg.table import Table
+from sqlalchemy import text
+
+from rat_resources.audit.comparison import (
+    RECONCILE,
+    SOMEBODY,
+    Comparison,
+    Scene,
+    Side,
+    never,
+)
+from rat_resources.errors import StoreError
+from rat_resources.lake.reading import row_count
+from rat_resources.lake.types import type_words
+from rat_resources.names import TableName
+
+AT_ONCE = 200
+MOVED = "somebody else committed to main; bring it back to the last publication"
+
+HEAD = "SELECT 'main' AS id, CAST(:head AS text) AS commit"
+
+LAST_PUBLICATION = """
+(
+    SELECT 'main' AS id, run.commit
+    FROM rat.publications AS publication
+    JOIN rat.runs AS run ON run.id = publication.run_id
+    WHERE publication.state IN ('published', 'closed') AND run.commit IS NOT NULL
+    ORDER BY publication.published_at DESC
+    LIMIT 1
+)
+UNION ALL
+SELECT 'main' AS id, CAST(:first AS text) AS commit
+WHERE NOT EXISTS (
+    SELECT FROM rat.publications AS publication
+    JOIN rat.runs AS run ON run.id = publication.run_id
+    WHERE publication.state IN ('published', 'closed') AND run.commit IS NOT NULL
+)
+"""
+
+HISTORY = """
+SELECT * FROM jsonb_to_recordset(CAST(:history AS jsonb)) AS made(id text, run text)
+"""
+
+PUBLISHED_COMMITS = """
+SELECT run.commit AS id, run.id::text AS run
+FROM rat.runs AS run
+WHERE run.commit IS NOT NULL
+"""
+
+ON_MAIN = """
+SELECT * FROM jsonb_to_recordset(CAST(:tables AS jsonb)) AS stands(
+    id text, row_count bigint, size_bytes bigint, snapshot_id bigint, metadata_location text,
+    columns jsonb
+)
+"""
+
+KNOWN = """
+SELECT
+    concat_ws('.', known.namespace, known.layer, known.name) AS id,
+    known.row_count,
+    known.size_bytes,
+    known.snapshot_id,
+    known.metadata_location,
+    coalesce(
+        (
+            SELECT jsonb_agg(
+                jsonb_build_array(named.name, named.type, named.nullable) ORDER BY named.ordinal
+            )
+            FROM rat.iceberg_columns AS named
+            WHERE named.namespace = known.namespace
+                AND named.layer = known.layer
+                AND named.table_name = known.name
+        ),
+        '[]'
+    ) AS columns
+FROM rat.iceberg_tables AS known
+"""
+
+# The lease is given back after the branch.
+LEFT_BRANCHES = """
+SELECT branch.name AS id, run.status
+FROM unnest(CAST(:branches AS text[])) AS branch(name)
+JOIN rat.runs AS run ON branch.name = concat_ws('-', 'run', run.id, run.fence)
+WHERE run.status IN ('success', 'failed', 'cancelled')
+    AND NOT EXISTS (
+        SELECT FROM rat.leases WHERE holder = run.id AND expires_at > now()
+    )
+"""
+
+STORED = """
+SELECT * FROM jsonb_to_recordset(CAST(:objects AS jsonb)) AS stored(id text, content text)
+"""
+
+NAMED_OBJECTS = """
+SELECT DISTINCT file.value AS id, 'as published' AS content
+FROM rat.pipeline_versions AS version
+CROSS JOIN LATERAL jsonb_each_text(version.published_versions) AS file
+"""
+
+
+def walk_history(scene: Scene) -> Mapping[str, Any]:
+    """The commits of main since the first publication, and the runs that they name."""
+    made = [
+        {"id": commit.hash, "run": commit.properties.get("rat.run_id")}
+        for commit in scene.whole.lake.refs.history(f"@{scene.head}")
+    ]
+    while made and made[-1]["run"] is None:
+        made.pop()
+    return {"history": json.dumps(made)}
+
+
+def find_head(scene: Scene) -> Mapping[str, Any]:
+    """Where main is, and where it began."""
+    *_, first = scene.whole.lake.refs.history(f"@{scene.head}")
+    return {"head": scene.head, "first": first.hash}
+
+
+def read_tables(scene: Scene) -> Mapping[str, Any]:
+    """Every table on main, as its own metadata describes it."""
+    return {"tables": json.dumps(list(describe_tables(scene)))}
+
+
+def describe_tables(scene: Scene) -> Iterator[Mapping[str, Any]]:
+    """The tables on main, some at a time."""
+    lake, at = scene.whole.lake, f"@{scene.head}"
+    names = lake.published(at=at)
+    for first in range(0, len(names), AT_ONCE):
+        some = names[first : first + AT_ONCE]
+        for name, table in lake.tables(some, at=at).items():
+            yield describe(name, table)
+
+
+def describe(name: TableName, table: Table) -> Mapping[str, Any]:
+    """A table's own word."""
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    return {
+        "id": str(name),
+        "row_count": row_count(table),
+        "size_bytes": int((summary and summary["total-files-size"]) or 0),
+        "snapshot_id": snapshot.snapshot_id if snapshot else None,
+        "metadata_location": table.metadata_location,
+        "columns": [
+            [field.name, type_words(field.field_type), not field.required]
+            for field in table.schema().fields
+        ],
+    }
+
+
+def read_objects(scene: Scene) -> Mapping[str, Any]:
+    """What the store holds of the files of every version."""
+    names = (row.id for row in scene.tx.execute(text(NAMED_OBJECTS)))
+    return {"objects": json.dumps([check(scene, name) for name in names])}
+
+
+def check(scene: Scene, name: str) -> Mapping[str, str]:
+    """Whether an object is what its name says."""
+    try:
+        scene.whole.store.get_object(name)
+    except StoreError as error:
+        return {"id": name, "content": error.message}
+    return {"id": name, "content": "as published"}
+
+
+def list_branches(scene: Scene) -> Mapping[str, Any]:
+    """The branches of runs."""
+    return {"branches": list(scene.branches)}
+
+
+COMPARISONS = (
+    Comparison(
+        "lake.head",
+        "main is at the commit of the newest publication that moved it",
+        Side("the catalog", HEAD),
+        Side("rat.runs", LAST_PUBLICATION),
+        MOVED,
+        find_head,
+    ),
+    Comparison(
+        "lake.commits",
+        "every commit of main is a publication, and every publication is on main",
+        Side("the catalog", HISTORY),
+        Side("rat.runs", PUBLISHED_COMMITS),
+        MOVED,
+        walk_history,
+    ),
+    Comparison(
+        "lake.tables",
+        "every table of main is known, with its rows, snapshot and columns",
+        Side("the catalog", ON_MAIN),
+        Side("rat.iceberg_tables", KNOWN),
+        SOMEBODY,
+        read_tables,
+    ),
+    never(
+        "lake.branches",
+        "no run that has ended has a branch",
+        speaker="the catalog",
+        sql=LEFT_BRANCHES,
+        expected="a run that has ended",
+        fix=RECONCILE,
+        gather=list_branches,
+    ),
+    Comparison(
+        "store.objects",
+        "the store holds every file of every version, as it was published",
+        Side("the store", STORED),
+        Side("rat.pipeline_versions", NAMED_OBJECTS),
+        "restore it from a backup, or publish anew",
+        read_objects,
+    ),
+)
