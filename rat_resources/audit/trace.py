@@ -1,3 +1,3 @@
-"""x."""
+"""What rat and trace must say of the same things; nothing is compared yet."""
 
 COMPARISONS = ()
