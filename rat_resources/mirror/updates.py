@@ -149,9 +149,9 @@ def reflect_pipelines(tx: Session) -> None:
 
 def reflect_updates(tx: Session, run_ids: Sequence[uuid.UUID]) -> None:
     """Tell these runs as updates of their pipelines; telling them again changes nothing."""
-    declare_workspace(tx)
-    # Those that were published before there was a star to tell them to.
-    tx.execute(TELL_UNTOLD, {"ids": list(run_ids)})
+    # They were published before there was a star to tell them to.
+    if tx.execute(UNTOLD, {"ids": list(run_ids)}).first():
+        reflect_pipelines(tx)
     tx.execute(TELL_UPDATES, {"ids": list(run_ids), **WORDS})
 
 
@@ -173,22 +173,15 @@ def upsert(table: str, *, key: str, columns: Sequence[str], rows: str) -> str:
 TELL_PIPELINES = text(
     upsert("dim_pipeline", key="pipeline_id", columns=PIPELINE_COLUMNS, rows=PIPELINE)
 )
-TELL_UNTOLD = text(
-    upsert(
-        "dim_pipeline",
-        key="pipeline_id",
-        columns=PIPELINE_COLUMNS,
-        rows=f"""{PIPELINE}
-            WHERE pipeline.id IN (
-                SELECT run.pipeline_id FROM rat.runs AS run
-                WHERE run.id = ANY(:ids) AND NOT EXISTS (
-                    SELECT 1 FROM lakeflow.dim_pipeline AS told
-                    WHERE told.workspace_id = lakeflow.workspace_id()
-                    AND told.pipeline_id = run.pipeline_id::text
-                )
-            )""",
+UNTOLD = text("""
+    SELECT 1 FROM rat.runs AS run
+    WHERE run.id = ANY(:ids) AND NOT EXISTS (
+        SELECT 1 FROM lakeflow.dim_pipeline AS told
+        WHERE told.workspace_id = lakeflow.workspace_id()
+        AND told.pipeline_id = run.pipeline_id::text
     )
-)
+    LIMIT 1
+""")
 TELL_UPDATES = text(
     upsert(
         "fact_pipeline_update_timeline",
