@@ -35,7 +35,7 @@ def upgrade() -> None:
     ensure_schema(op.get_bind(), "lakeflow")
     create_dimensions()
     create_facts()
-    # Many statements at once, and their percent signs and colons mean themselves.
+    # Many statements at once, in which colons mean themselves.
     op.get_bind().exec_driver_sql(VIEWS_AND_FUNCTIONS.read_text())
 
 
