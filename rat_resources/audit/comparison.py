@@ -122,6 +122,9 @@ WORDS: Mapping[str, Any] = {
     "chm_of_run": words(translations.OF_RUN, "chm"),
     "result_of_run": words(translations.OF_RUN, "result"),
     "update_of_run": words(translations.OF_RUN, "update"),
+    "chm_skipped": translations.CHM_SKIPPED,
+    "retry": translations.RETRY,
+    "labels": json.dumps(translations.LABELS),
     "type_of_layer": json.dumps(dict(translations.LAYER_TYPES)),
     "terminations": json.dumps(dict(translations.TERMINATIONS)),
 }
