@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     PrimaryKeyConstraint,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -150,6 +151,12 @@ class FactJobRunTimeline(LakeflowBase):
                 "run_duration_seconds",
                 "trigger_type",
             ],
+        ),
+        # The few that may have ended since the mirror looked.
+        Index(
+            "ix_fact_job_run_timeline_unfinished",
+            "run_id",
+            postgresql_where=text("result_state IS NULL"),
         ),
         Index(
             "ix_fact_job_run_timeline_job",

@@ -94,6 +94,28 @@ LABELS: tuple[tuple[str, str], ...] = (
 )
 
 
+# What Dagster's own monitor, and our reconciler, say of a run that they end. SQL patterns.
+TIMEOUT_MESSAGES = (
+    "Exceeded maximum runtime %",
+    "Canceling due to exceeding maximum runtime %",
+)
+DEATH_MESSAGES = (
+    "the process that ran it died",
+    "Detected run worker status %",
+    "Run timed out due to taking longer than %",
+)
+
+# What became of a step, by its last event.
+OF_STEP: Mapping[str, str] = {
+    "STEP_SUCCESS": "SUCCEEDED",
+    "STEP_FAILURE": "FAILED",
+    "STEP_UP_FOR_RETRY": "FAILED",
+    "STEP_SKIPPED": "SKIPPED",
+}
+# What became of a step that never began, by the status of its run.
+OF_UNSTARTED: Mapping[str, str] = {"FAILURE": "BLOCKED", "CANCELED": "CANCELLED"}
+
+
 def trigger_type(tags: Mapping[str, str]) -> str:
     """Why a Dagster run ran, in Lakeflow's words: retry, schedule, sensor, automation, else by hand."""
     return next((word for tag, word in TRIGGERS if tag in tags), BY_HAND)

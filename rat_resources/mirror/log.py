@@ -1,0 +1,179 @@
+"""Dagster's log, mirrored: every run that something happened to is told anew, whole.
+
+What happened since is `mirror.positions`, what is said of a run `mirror.job_runs`. Bounded: a
+transaction tells a few hundred runs, a call may be given a time. Two at once take turns.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from rat_resources.metadata import Metadata
+from rat_resources.mirror import job_runs, positions
+from rat_resources.mirror.positions import EVENTS, FEEDS, RUNS
+from rat_resources.mirror.workspace import declare_workspace
+
+# Runs that one statement tells.
+TOGETHER = 500
+FOREVER = timedelta.max
+
+
+@dataclass
+class Progress:
+    """What a reader did."""
+
+    read: int = 0  # runs that were looked at
+    runs: int = 0  # … and whose row changed
+    steps: int = 0  # rows of steps that changed
+    unreadable: list[str] = field(default_factory=list)  # a line each
+    gone: set[str] = field(default_factory=set)  # runs that Dagster deleted
+    caught_up: bool = True
+
+    def add(self, told: job_runs.Told, *, read: int) -> None:
+        """Count what was told."""
+        self.read += read
+        self.runs += told.runs
+        self.steps += told.steps
+        self.unreadable += [
+            line for line in told.unreadable if line not in self.unreadable
+        ]
+        self.gone |= set(told.gone)
+
+    def __str__(self) -> str:
+        parts = [f"{self.read} runs read, {self.runs} runs and {self.steps} steps told"]
+        if self.unreadable:
+            parts.append(f"{len(self.unreadable)} items could not be read")
+        if not self.caught_up:
+            parts.append("more to read")
+        return "; ".join(parts)
+
+
+def catch_up(metadata: Metadata, *, budget: timedelta = FOREVER) -> Progress:
+    """Tell everything that happened since it was told last, as far as *budget* goes.
+
+    On an idle system this is one question of indexes.
+    """
+    progress, started = Progress(), time.monotonic()
+    with metadata.transaction() as tx:
+        if not has_dagster(tx):
+            return progress
+        late = stragglers(tx)
+        if not late and positions.is_idle(tx):
+            return progress
+    read_to = dict.fromkeys(FEEDS, 0)
+    is_last = False
+    while not is_last:
+        if time.monotonic() - started > budget.total_seconds():
+            progress.caught_up = False
+            break
+        with metadata.transaction() as tx:
+            is_last = read_on(tx, read_to, late=late, progress=progress)
+        late = frozenset()
+    return progress
+
+
+def has_dagster(tx: Session) -> bool:
+    """Whether Dagster has made its tables."""
+    return bool(tx.scalar(text("SELECT to_regclass('dagster.event_logs') IS NOT NULL")))
+
+
+def read_on(
+    tx: Session,
+    read_to: dict[positions.Feed, int],
+    *,
+    late: Iterable[str],
+    progress: Progress,
+) -> bool:
+    """Tell the next runs of both feeds; whether those were all."""
+    declare_workspace(tx)
+    places = {feed: positions.lock(tx, feed) for feed in FEEDS}
+    batches = {
+        feed: positions.read(tx, feed, after=max(places[feed].position, read_to[feed]))
+        for feed in FEEDS
+    }
+    tell(
+        tx,
+        {*late, *batches[EVENTS].run_ids, *batches[RUNS].run_ids},
+        progress=progress,
+    )
+    for feed, batch in batches.items():
+        read_to[feed] = batch.last
+        positions.advance(tx, feed, place=places[feed], read_to=batch.last)
+    return all(batch.is_last for batch in batches.values())
+
+
+def tell(tx: Session, run_ids: Iterable[str], *, progress: Progress) -> None:
+    """Tell some runs, so many at a time; one that cannot be told is reported, the rest is told."""
+    ids = sorted(run_ids)
+    for start in range(0, len(ids), TOGETHER):
+        tell_together(tx, ids[start : start + TOGETHER], progress=progress)
+    end_gone(tx, progress.gone & set(ids))
+
+
+def tell_together(tx: Session, ids: list[str], *, progress: Progress) -> None:
+    """Tell runs by one statement; if that fails, by halves, down to the one that is to blame."""
+    try:
+        with tx.begin_nested():
+            progress.add(job_runs.tell(tx, ids), read=len(ids))
+    except DBAPIError as error:
+        if len(ids) == 1:
+            said = str(error.orig).partition("\n")[0]
+            line = f"run {ids[0]}: {said}"
+            if line not in progress.unreadable:
+                progress.unreadable.append(line)
+            return
+        middle = len(ids) // 2
+        tell_together(tx, ids[:middle], progress=progress)
+        tell_together(tx, ids[middle:], progress=progress)
+
+
+# Runs that ended without a word, and runs that are no longer there.
+
+STRAGGLERS = text("""
+    SELECT told.run_id
+    FROM lakeflow.fact_job_run_timeline AS told
+    LEFT JOIN dagster.runs USING (run_id)
+    WHERE told.result_state IS NULL
+      AND told.workspace_id = lakeflow.workspace_id()
+      AND (runs.run_id IS NULL OR runs.status IN ('SUCCESS', 'FAILURE', 'CANCELED'))
+    LIMIT 1000
+""")
+
+END_GONE = (
+    text("""
+        UPDATE lakeflow.fact_job_run_timeline
+        SET result_state = 'CANCELLED',
+            termination_code = 'RUN_DELETED',
+            period_end_time = period_start_time
+        WHERE workspace_id = lakeflow.workspace_id()
+          AND run_id = ANY(:ids)
+          AND result_state IS NULL
+    """),
+    text("""
+        UPDATE lakeflow.fact_job_task_run_timeline
+        SET result_state = 'CANCELLED',
+            termination_code = 'RUN_DELETED',
+            period_end_time = period_start_time
+        WHERE workspace_id = lakeflow.workspace_id()
+          AND run_id = ANY(:ids)
+          AND result_state IS NULL
+    """),
+)
+
+
+def stragglers(tx: Session) -> frozenset[str]:
+    """Runs that are told as unfinished, and that have ended or are gone."""
+    return frozenset(tx.scalars(STRAGGLERS))
+
+
+def end_gone(tx: Session, run_ids: Iterable[str]) -> None:
+    """End what is told as unfinished of runs that Dagster no longer has; the rest stays as history."""
+    ids = sorted(run_ids)
+    if ids:
+        for statement in END_GONE:
+            tx.execute(statement, {"ids": ids})
