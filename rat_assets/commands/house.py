@@ -31,12 +31,15 @@ def settings(*, as_json: bool) -> None:
 
 def migrate() -> None:
     """Bring the schemas to this checkout's revision."""
-    from rat_resources.metadata import Metadata, find_server, migrations
+    from rat_resources.metadata import Metadata, find_server, introduce, migrations
 
-    server = find_server(Settings.load())
+    settings = Settings.load()
+    server = find_server(settings)
     with Metadata.connect(server) as metadata:
         before = migrations.current(metadata.engine)
         migrations.upgrade(metadata.engine)
+        with metadata.transaction() as tx:
+            introduce(tx, settings)
     head = migrations.head()
     said = "already at" if before == head else f"from {before or 'nothing'} to"
     click.echo(f"schemas {said} {head}")

@@ -51,9 +51,7 @@ class Metadata:
                 metadata.engine, upgrade_old=settings.postgres_url is None
             )
             with metadata.transaction() as tx:
-                deployment.declare(
-                    tx, org=settings.org, environment=settings.environment
-                )
+                introduce(tx, settings)
         return metadata
 
     @classmethod
@@ -104,6 +102,16 @@ class Metadata:
 
     def __exit__(self, *_: object) -> None:
         self.dispose()
+
+
+def introduce(tx: Session, settings: Settings) -> None:
+    """Say what the deployment is called; where that is news, everybody hears what is published."""
+    if not deployment.declare(tx, org=settings.org, environment=settings.environment):
+        return
+    # The mirror is written in the words of this package, and few who open it need it.
+    from rat_resources import mirror  # noqa: PLC0415
+
+    mirror.reflect_pipelines(tx)
 
 
 def find_server(settings: Settings) -> URL:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from rat_resources.mirror import clients, updates
+from rat_resources.mirror import clients, dags, updates
 
 
 def reflect_runs(tx: Session, run_ids: Sequence[uuid.UUID]) -> None:
@@ -21,5 +21,6 @@ def reflect_runs(tx: Session, run_ids: Sequence[uuid.UUID]) -> None:
 
 def reflect_pipelines(tx: Session) -> None:
     """Make what the other schemas say of the published pipelines what the current release says."""
+    dags.reflect_pipelines(tx)
     clients.reflect_pipelines(tx)
     updates.reflect_pipelines(tx)
