@@ -12,7 +12,8 @@ from rat_resources.metadata.trace.dags import (
     DagVersionDataset,
     Dataset,
     Job,
-)from rat_resources.metadata.trace.people import Org
+)
+from rat_resources.metadata.trace.people import Org
 from rat_resources.mirror import dags
 from rat_resources.retirement import retire
 from tests.factories import ORDERS, Shop
