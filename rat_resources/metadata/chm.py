@@ -211,6 +211,7 @@ class Run(ChmBase):
             "pipeline_id",
             "status",
             text("started_at DESC NULLS LAST"),
+            postgresql_include=["event_time"],
         ),
         Index(
             "ix_runs_status_event_time",
@@ -221,7 +222,12 @@ class Run(ChmBase):
         Index(
             "ix_runs_event_time",
             "event_time",
-            postgresql_include=["pipeline_id", "status"],
+            postgresql_include=[
+                "pipeline_id",
+                "status",
+                "duration_seconds",
+                "rows_processed",
+            ],
         ),
     )
 

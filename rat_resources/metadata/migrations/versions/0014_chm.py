@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from rat_resources.metadata.migrations import ensure_schema
+from rat_resources.metadata.migrations import ensure_schema, execute_script
 
 revision = "0014_chm"
 down_revision = "0013_trace"
@@ -151,6 +151,7 @@ INDEXES = (
     """
     CREATE INDEX ix_runs_pipeline_status
         ON chm.runs (pipeline_id, status, started_at DESC NULLS LAST)
+        INCLUDE (event_time)
     """,
     """
     CREATE INDEX ix_runs_status_event_time
@@ -158,7 +159,8 @@ INDEXES = (
     """,
     """
     CREATE INDEX ix_runs_event_time
-        ON chm.runs (event_time) INCLUDE (pipeline_id, status)
+        ON chm.runs (event_time)
+        INCLUDE (pipeline_id, status, duration_seconds, rows_processed)
     """,
     """
     CREATE UNIQUE INDEX uq_alert_rules_active
@@ -210,6 +212,7 @@ def upgrade() -> None:
         )
     op.execute(KEEP_FINAL)
     op.execute(FINAL)
+    execute_script(op.get_bind(), "0014_chm_dashboards.sql")
 
 
 def downgrade() -> None:
