@@ -3,7 +3,7 @@
 It only compares. Everything is read in one snapshot and no statement of it may write, so that runs
 that go on meanwhile are neither disturbed nor taken for differences. What is compared are the
 comparisons of the modules beside this one, one a pair of storytellers: `dagster_log`, `facts`,
-`trace`, `chm`, `lakeflow` and `lake`; what a comparison is, is `comparison`.
+`trace`, `chm`, `lakeflow`, `job_runs` and `lake`; what a comparison is, is `comparison`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,15 @@ from typing import Any
 
 from sqlalchemy import text
 
-from rat_resources.audit import chm, dagster_log, facts, lake, lakeflow, trace
+from rat_resources.audit import (
+    chm,
+    dagster_log,
+    facts,
+    job_runs,
+    lake,
+    lakeflow,
+    trace,
+)
 from rat_resources.audit.comparison import (
     Comparison,
     Difference,
@@ -33,6 +41,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     *trace.COMPARISONS,
     *chm.COMPARISONS,
     *lakeflow.COMPARISONS,
+    *job_runs.COMPARISONS,
     *lake.COMPARISONS,
 )
 """Everything that is compared, in the order in which differences are told."""

@@ -8,7 +8,9 @@ from rat_resources.audit.comparison import MIRROR, SOMEBODY, Comparison, Side, n
 
 NAMESPACES = "SELECT name AS id FROM rat.namespaces"
 
-CLIENTS = "SELECT name AS id FROM chm.clients WHERE name IN (SELECT name FROM rat.namespaces)"
+CLIENTS = (
+    "SELECT name AS id FROM chm.clients WHERE name IN (SELECT name FROM rat.namespaces)"
+)
 
 # A name that was retired and published anew is one pipeline here.
 PIPELINES = """

@@ -143,12 +143,16 @@ JOIN rat.runs AS run ON run.id = result.run_id
 JOIN rat.pipelines AS pipeline ON pipeline.id = run.pipeline_id
 JOIN dagster.runs AS dagster ON dagster.run_id = run.dagster_run_id
 WHERE dagster.status IN ('SUCCESS', 'FAILURE', 'CANCELED')
-    AND EXISTS (
-        SELECT FROM dagster.asset_check_executions AS evaluation
-        WHERE evaluation.run_id = run.dagster_run_id
-            AND evaluation.execution_status IN ('SUCCEEDED', 'FAILED')
-            AND evaluation.asset_key::jsonb
-                = jsonb_build_array(pipeline.namespace, pipeline.layer, pipeline.name)
+    AND (
+        dagster.status = 'SUCCESS'
+        OR EXISTS (
+            SELECT FROM dagster.event_logs AS log
+            WHERE log.run_id = run.dagster_run_id
+                AND log.dagster_event_type = 'ASSET_CHECK_EVALUATION'
+                AND log.event::jsonb
+                    #> '{dagster_event,event_specific_data,asset_key,path}'
+                    = jsonb_build_array(pipeline.namespace, pipeline.layer, pipeline.name)
+        )
     )
     AND NOT EXISTS (
         SELECT FROM rat.runs AS later

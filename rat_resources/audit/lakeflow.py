@@ -1,7 +1,4 @@
-"""Dagster, rat and lakeflow: every run and step of Dagster's, and every pipeline and run of ours, once.
-
-What Dagster deletes stays in the star: there it is history.
-"""
+"""rat and lakeflow: the deployment, every pipeline and every run of ours in the reporting star, once."""
 
 from rat_resources.audit.comparison import MIRROR, Comparison, Side
 
@@ -13,7 +10,9 @@ SELECT
 FROM rat.deployment
 """
 
-WORKSPACES = "SELECT workspace_id AS id, workspace_name, status FROM lakeflow.dim_workspace"
+WORKSPACES = (
+    "SELECT workspace_id AS id, workspace_name, status FROM lakeflow.dim_workspace"
+)
 
 PIPELINES = """
 SELECT
