@@ -1,0 +1,219 @@
+"""What the dashboards cost: every question on a year of 10,000 pipelines and 5 million runs.
+
+Warm: each question again and again, in turns. Cold: the server is restarted and its files are dropped
+from the page cache (posix_fadvise) before each. Then the sizes on disk, and what one more run costs
+there, alone and a thousand at once. `--scale 0.01` tries it small, and writes nothing.
+"""
+
+import argparse
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from statistics import median, quantiles
+
+from sqlalchemy import text
+
+from benchmarks import history
+from benchmarks.paper import Figures, keep, ms, s
+from benchmarks.place import Place, own_place, seconds
+from rat_resources import mirror
+from rat_resources.instance import RatStorage
+from rat_resources.metadata import Metadata, embedded
+from rat_resources.metadata.health import QUESTIONS, Question
+
+WARM, COLD = 20, 3
+SINGLE, BATCHES, BATCH = 200, 5, 1000
+TABLES = (
+    "rat.runs",
+    "rat.quality_results",
+    "chm.runs",
+    "lakeflow.fact_pipeline_update_timeline",
+    "lakeflow.fact_job_run_timeline",
+    "lakeflow.fact_job_task_run_timeline",
+)
+
+
+def main() -> None:
+    """Measure, and write the section."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--scale", type=float, default=1.0)
+    scale = parser.parse_args().scale
+    now = history.last_hour()
+    with own_place() as place:
+        from rat_resources.platform import platform  # noqa: PLC0415 - after the environment
+
+        metadata = platform().metadata
+        RatStorage(metadata.dagster_url).dispose()  # the mirror reads Dagster's tables
+        made = seconds(lambda: history.fill(metadata, scale=scale, now=now))
+        parts = [
+            measure_questions(place, metadata, as_of=now),
+            measure_sizes(metadata),
+            measure_inserts(metadata, as_of=now),
+            f"Making the year took {made:,.0f} s.",
+        ]
+    if scale == 1:
+        keep("dashboards", *parts)
+        return
+    print(*parts, sep="\n\n")  # noqa: T201 - a try is for the terminal
+
+
+# Questions.
+
+
+def measure_questions(place: Place, metadata: Metadata, *, as_of: datetime) -> Figures:
+    """Every question, warm and cold."""
+    warm: dict[str, list[float]] = {each.name: [] for each in QUESTIONS}
+    rows = {each.name: ask(metadata, each, as_of=as_of)[1] for each in QUESTIONS}
+    for _ in range(WARM):
+        for each in QUESTIONS:
+            warm[each.name].append(ask(metadata, each, as_of=as_of)[0])
+    cold = {
+        each.name: [
+            ask(chilled(place, metadata), each, as_of=as_of)[0] for _ in range(COLD)
+        ]
+        for each in QUESTIONS
+    }
+    columns = ("question", "rows", "warm p50", "warm p95", "cold p50", "cold, worst")
+    return Figures(
+        columns,
+        [
+            (
+                f"`{name}`",
+                f"{rows[name]:,}",
+                *(ms(each) for each in points(warm[name])),
+                ms(median(cold[name])),
+                ms(max(cold[name])),
+            )
+            for name in warm
+        ],
+    )
+
+
+def ask(
+    metadata: Metadata, question: Question, *, as_of: datetime
+) -> tuple[float, int]:
+    """How long a question takes, its rows read and thrown away, and how many those are."""
+    statement = text(question.sql({"as_of": as_of}))
+    with metadata.engine.connect() as connection:
+        found: list[object] = []
+        took = seconds(
+            lambda: found.extend(connection.execute(statement, {"as_of": as_of}))
+        )
+    return took, len(found)
+
+
+def chilled(place: Place, metadata: Metadata) -> Metadata:
+    """The same database when nothing of it is in memory."""
+    metadata.engine.dispose()
+    embedded.stop(place.home)
+    for path in embedded.Place.of(place.home).data.rglob("*"):
+        if path.is_file():
+            forget(str(path))
+    embedded.start(place.home)
+    with metadata.engine.connect() as connection:
+        connection.execute(text("SELECT 1"))
+    return metadata
+
+
+def forget(path: str) -> None:
+    """Drop a file from the page cache."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(file)
+
+
+def points(values: Sequence[float]) -> tuple[float, float]:
+    """The median and the 95th percentile."""
+    hundredths = quantiles(values, n=100, method="inclusive")
+    return hundredths[49], hundredths[94]
+
+
+# Sizes.
+
+
+def measure_sizes(metadata: Metadata) -> Figures:
+    """What the tables take on disk."""
+    return Figures(("table", "rows", "table", "indexes"), list(read_sizes(metadata)))
+
+
+def read_sizes(metadata: Metadata) -> Iterator[tuple[str, ...]]:
+    """The rows and the bytes of every large table, and the whole."""
+    with metadata.engine.connect() as connection:
+        for table in TABLES:
+            size = text(
+                f"SELECT count(*), pg_table_size('{table}'), pg_indexes_size('{table}')"
+                f" FROM {table}"
+            )
+            count, heap, indexes = connection.execute(size).one()
+            yield f"`{table}`", f"{count:,}", megabytes(heap), megabytes(indexes)
+        whole = text("SELECT pg_database_size(current_database())")
+        yield (
+            "the whole database",
+            "",
+            megabytes(connection.execute(whole).scalar_one()),
+            "",
+        )
+
+
+def megabytes(size: int) -> str:
+    """A size in megabytes."""
+    return f"{size / 1e6:,.0f} MB"
+
+
+# Inserts.
+
+
+def measure_inserts(metadata: Metadata, *, as_of: datetime) -> Figures:
+    """What one more run costs, with its rows in every schema."""
+    with metadata.engine.connect() as connection:
+        found = connection.execute(
+            text(
+                "SELECT id FROM chm.pipelines WHERE origin = 'rat' ORDER BY id LIMIT 1000"
+            )
+        )
+        pipelines = [row.id for row in found]
+    alone = [
+        seconds(lambda n=n: add_runs(metadata, [pipelines[n]], as_of=as_of))
+        for n in range(SINGLE)
+    ]
+    batches = [
+        seconds(lambda: add_runs(metadata, pipelines, as_of=as_of))
+        for _ in range(BATCHES)
+    ]
+    half, most = points(alone)
+    return Figures(
+        ("one more run, in `rat.runs` and mirrored", "p50", "p95"),
+        [
+            ("alone, a transaction each", ms(half), ms(most)),
+            (
+                f"{len(pipelines):,} at once, in one transaction",
+                s(median(batches)),
+                f"{len(pipelines) / median(batches):,.0f} a second",
+            ),
+        ],
+    )
+
+
+def add_runs(
+    metadata: Metadata, pipelines: Sequence[uuid.UUID], *, as_of: datetime
+) -> None:
+    """Write a run that ended of each pipeline, and mirror it."""
+    ids = [uuid.uuid4() for _ in pipelines]
+    row = text("""
+        INSERT INTO rat.runs (
+            id, pipeline_id, status, started_at, finished_at, duration_ms, rows_written,
+            rows_total, snapshot_id, created_at
+        )
+        SELECT id, pipeline_id, 'success', :now, :now, 0, 1, 1, 1, :now
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:pipelines AS uuid[])) AS each (id, pipeline_id)
+    """)
+    with metadata.transaction() as tx:
+        tx.execute(row, {"ids": ids, "pipelines": list(pipelines), "now": as_of})
+        mirror.reflect_runs(tx, ids)
+
+
+if __name__ == "__main__":
+    main()
