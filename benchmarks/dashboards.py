@@ -176,7 +176,9 @@ def measure_inserts(metadata: Metadata, *, as_of: datetime) -> Figures:
         )
         pipelines = [row.id for row in found]
     alone = [
-        seconds(lambda n=n: add_runs(metadata, [pipelines[n]], as_of=as_of))
+        seconds(
+            lambda n=n: add_runs(metadata, [pipelines[n % len(pipelines)]], as_of=as_of)
+        )
         for n in range(SINGLE)
     ]
     batches = [

@@ -7,6 +7,7 @@ functions are made by the migrations.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -49,12 +50,12 @@ RUNS_PER_DAY = Question(
 SLOWEST_PIPELINES = Question(
     "rat.slowest_pipelines",
     "the pipelines whose runs that wrote something take longest: median, 95th percentile",
-    {"days": 30, "most": 20},
+    {"days": 30, "top": 20},
 )
 FLAKIEST_PIPELINES = Question(
     "rat.flakiest_pipelines",
     "the pipelines that fail, those first that go back and forth between failure and success",
-    {"days": 30, "most": 20},
+    {"days": 30, "top": 20},
 )
 FRESHNESS = Question(
     "rat.freshness",
@@ -63,7 +64,7 @@ FRESHNESS = Question(
 ROWS_PER_TABLE = Question(
     "rat.rows_per_table",
     "how many rows the largest tables had after each publication",
-    {"days": 90, "most": 200},
+    {"days": 90, "top": 200},
 )
 QUALITY_HISTORY = Question(
     "rat.quality_history",
@@ -89,7 +90,7 @@ FAILING_TESTS = Question(
     "rat.failing_tests",
     "the tests whose newest result is no pass, and since when",
 )
-QUESTIONS = (
+RAT = (
     RUNS_PER_DAY,
     SLOWEST_PIPELINES,
     FLAKIEST_PIPELINES,
@@ -101,3 +102,134 @@ QUESTIONS = (
     PASS_RATE_OF_NAMESPACES,
     FAILING_TESTS,
 )
+
+# Jobs and their steps, as the reporting star has them.
+
+JOB_RATES = Question(
+    "lakeflow.job_rates",
+    "how many runs of each job ended how, and what shares that makes",
+    {"days": 30},
+)
+RATES = Question("lakeflow.rates", "the same over all jobs", {"days": 30})
+LOW_SUCCESS_JOBS = Question(
+    "lakeflow.low_success_jobs",
+    "the jobs that succeed least",
+    {"days": 30, "at_least": 5, "top": 15},
+)
+SUCCESS_DROPS = Question(
+    "lakeflow.success_drops",
+    "the jobs of which less than a share succeeded just now",
+    {"hours": 1, "below": 90},
+)
+JOB_DURATIONS = Question(
+    "lakeflow.job_durations",
+    "how long the runs of each job take: mean, percentiles, spread, runs of over an hour",
+    {"days": 30, "at_least": 5, "finished": False},
+)
+OUTLIERS = Question(
+    "lakeflow.outliers",
+    "the jobs whose longest run is far from what nine in ten need",
+    {"days": 30, "at_least": 5, "factor": Decimal("1.5")},
+)
+SLA_COMPLIANCE = Question(
+    "lakeflow.sla_compliance",
+    "what share of the successful runs of each job took no longer than so many minutes",
+    {"days": 30, "minutes": 60, "at_least": 3},
+)
+DAILY_TREND = Question(
+    "lakeflow.daily_trend",
+    "runs, failures and failing jobs of each day, and what they are on average of seven",
+    {"days": 30},
+)
+RETRIES = Question(
+    "lakeflow.retries",
+    "the days on which a job ran more than once, and whether it succeeded in the end",
+    {"days": 7},
+)
+REPAIRS = Question(
+    "lakeflow.repairs",
+    "the failures that the very next run of the job made good",
+    {"days": 7},
+)
+RECOVERIES = Question(
+    "lakeflow.recoveries",
+    "every streak of failures that ended, and how long it lasted",
+    {"days": 30},
+)
+MTTR = Question(
+    "lakeflow.mttr",
+    "how long each job takes from its first failure to its next success, in the mean",
+    {"days": 30},
+)
+REGRESSIONS = Question(
+    "lakeflow.regressions",
+    "the jobs that took longer these days than in as many days before",
+    {"days": 7, "factor": Decimal("1.2")},
+)
+SLOW_RUNS = Question(
+    "lakeflow.slow_runs",
+    "the runs that took far longer than the success before them",
+    {"days": 1, "factor": Decimal("1.5"), "over_seconds": 300},
+)
+SUSPICIOUSLY_FAST_RUNS = Question(
+    "lakeflow.suspiciously_fast_runs",
+    "the runs that took far less than the success before them",
+    {"days": 1, "factor": Decimal("0.5"), "over_seconds": 300},
+)
+CONSECUTIVE_FAILURES = Question(
+    "lakeflow.consecutive_failures",
+    "the jobs whose last runs all failed",
+    {"streak": 3, "hours": 24},
+)
+DRIFT = Question(
+    "lakeflow.drift",
+    "what these days are beside as many days before: runs, rates, seconds",
+    {"days": 7},
+)
+PIPELINE_HEALTH = Question(
+    "lakeflow.pipeline_health",
+    "how many updates of each pipeline completed, and how long those took",
+    {"days": 7},
+)
+IMPACT = Question(
+    "lakeflow.impact",
+    "which tables wait for one whose update failed",
+    {"days": 1},
+)
+SLOWEST_TASKS = Question(
+    "lakeflow.slowest_tasks",
+    "the steps of jobs that take longest",
+    {"days": 7, "top": 20},
+)
+FAILING_TASKS = Question(
+    "lakeflow.failing_tasks", "the steps of jobs that fail", {"days": 7}
+)
+LAKEFLOW = (
+    JOB_RATES,
+    RATES,
+    LOW_SUCCESS_JOBS,
+    SUCCESS_DROPS,
+    JOB_DURATIONS,
+    OUTLIERS,
+    SLA_COMPLIANCE,
+    DAILY_TREND,
+    RETRIES,
+    REPAIRS,
+    RECOVERIES,
+    MTTR,
+    REGRESSIONS,
+    SLOW_RUNS,
+    SUSPICIOUSLY_FAST_RUNS,
+    CONSECUTIVE_FAILURES,
+    DRIFT,
+    PIPELINE_HEALTH,
+    IMPACT,
+    SLOWEST_TASKS,
+    FAILING_TASKS,
+)
+# What other questions are made of: a row for every run of a window.
+PARTS = ("lakeflow.job_runs", "lakeflow.compared_runs")
+
+CHM: tuple[Question, ...] = ()
+
+QUESTIONS = (*RAT, *CHM, *LAKEFLOW)
