@@ -6,7 +6,7 @@ functions are made by the migrations.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import text
@@ -22,7 +22,7 @@ class Question:
     name: str  # of the function, with its schema
     meaning: str
     # What it takes beside as_of, and what that is unless somebody says otherwise.
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     def sql(self, given: Mapping[str, object]) -> str:
         """The statement that asks it, with a place for each of what is given."""
@@ -102,6 +102,95 @@ RAT = (
     PASS_RATE_OF_NAMESPACES,
     FAILING_TESTS,
 )
+
+# Clients and their pipelines, ours and those of others; Q1 to Q10 are the questions of CHM's document.
+
+FAILURES_OVER_TIME = Question(
+    "chm.failures_over_time",
+    "how many runs failed in each bucket of time",
+    {"bucket": "day", "since": None, "until": None},
+)
+LATEST_STATUS = Question(
+    "chm.latest_status", "how the latest run of each active pipeline went (Q3)"
+)
+FAILURES_PER_CLIENT = Question(
+    "chm.failures_per_client",
+    "how many runs of each client failed in 24 hours and in 7 days",
+)
+TOP_FLAKY = Question(
+    "chm.top_flaky",
+    "the pipelines that failed most often in 30 days (Q9)",
+    {"most": 20},
+)
+FAILURE_RATE_BY_PLATFORM = Question(
+    "chm.failure_rate_by_platform",
+    "what share of the runs failed on each platform",
+    {"since": None, "until": None},
+)
+DURATION_DISTRIBUTION = Question(
+    "chm.duration_distribution",
+    "how many runs took how long",
+    {"since": None, "until": None, "max_duration": 3600, "bucket_count": 10},
+)
+WEEKLY_RUN_HEALTH = Question(
+    "chm.weekly_run_health", "how the runs of each week went (Q1)", {"weeks": 12}
+)
+CLIENT_RISK = Question(
+    "chm.client_risk",
+    "what share of its runs failed, by client, in 7 days (Q2)",
+)
+VENDOR_DEPENDENCY_RISK = Question(
+    "chm.vendor_dependency_risk",
+    "whether vendors' interfaces fail more than the rest, in 30 days (Q4)",
+)
+FAILURES_SINCE_YESTERDAY = Question(
+    "chm.failures_since_yesterday",
+    "how many more runs of each client failed than the day before (Q5)",
+)
+CLIENT_THROUGHPUT = Question(
+    "chm.client_throughput",
+    "how many rows each client's runs brought in 30 days, and how evenly (Q6)",
+)
+FRESHNESS_WATCHLIST = Question(
+    "chm.freshness_watchlist",
+    "how long ago each active pipeline succeeded, the longest first (Q7)",
+)
+RELIABILITY_BY_ENVIRONMENT = Question(
+    "chm.reliability_by_environment",
+    "what share of the runs failed in each environment, in 30 days (Q8)",
+)
+GOVERNANCE_GAPS = Question(
+    "chm.governance_gaps",
+    "which pipelines nobody watches, cannot be synced, or run though inactive (Q10)",
+    {"recent": timedelta(days=7)},
+)
+CHM = (
+    FAILURES_OVER_TIME,
+    LATEST_STATUS,
+    FAILURES_PER_CLIENT,
+    TOP_FLAKY,
+    FAILURE_RATE_BY_PLATFORM,
+    DURATION_DISTRIBUTION,
+    WEEKLY_RUN_HEALTH,
+    CLIENT_RISK,
+    VENDOR_DEPENDENCY_RISK,
+    FAILURES_SINCE_YESTERDAY,
+    CLIENT_THROUGHPUT,
+    FRESHNESS_WATCHLIST,
+    RELIABILITY_BY_ENVIRONMENT,
+    GOVERNANCE_GAPS,
+)
+# What is asked of one pipeline or client, and so takes its id.
+LATEST_RUN = Question("chm.latest_run", "the latest run of a pipeline")
+RUN_HISTORY = Question("chm.run_history", "the runs of a pipeline")
+CLIENT_SUMMARY = Question("chm.client_summary", "the runs of a client by status")
+CLIENT_LATEST = Question("chm.client_latest", "the latest run of each of its pipelines")
+LOOKUPS: Mapping[Question, str] = {
+    LATEST_RUN: "pipeline_id",
+    RUN_HISTORY: "pipeline_id",
+    CLIENT_SUMMARY: "client_id",
+    CLIENT_LATEST: "client_id",
+}
 
 # Jobs and their steps, as the reporting star has them.
 
@@ -229,7 +318,5 @@ LAKEFLOW = (
 )
 # What other questions are made of: a row for every run of a window.
 PARTS = ("lakeflow.job_runs", "lakeflow.compared_runs")
-
-CHM: tuple[Question, ...] = ()
 
 QUESTIONS = (*RAT, *CHM, *LAKEFLOW)

@@ -3,13 +3,14 @@
 import uuid
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from rat_resources.metadata import Metadata, health
-from rat_resources.metadata.health import PARTS, QUESTIONS, Question
+from rat_resources.metadata.health import LOOKUPS, PARTS, QUESTIONS
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Run
@@ -18,6 +19,7 @@ from tests.rat_resources.rows import make_pipeline
 NOON = datetime(2026, 3, 15, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+AS_OF = "as_of timestamp with time zone DEFAULT now()"
 FOUND = text("""
     SELECT pronamespace::regnamespace || '.' || proname, pg_get_function_arguments(oid)
     FROM pg_proc
@@ -85,19 +87,17 @@ def say(
     tx.flush()
 
 
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda each: each.name)
-def test_a_fresh_platform_answers_every_question(
-    metadata: Metadata, question: Question
-) -> None:
+def test_a_fresh_platform_answers_every_question(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
-        rows = question.ask(tx)
+        answers = {each.name: each.ask(tx) for each in QUESTIONS}
 
-    counted = [row["runs"] for row in rows if "runs" in row]
-    assert not any(counted)
-    assert len(counted) == len(rows)
+    for name, rows in answers.items():
+        assert not any(row.get("runs", name) for row in rows), name
 
 
 def test_every_function_with_an_as_of_is_a_question(metadata: Metadata) -> None:
+    lookups = {each.name for each in LOOKUPS}
+
     with metadata.transaction() as tx:
         found = {name: arguments for name, arguments in tx.execute(FOUND)}
         defaults = {
@@ -108,12 +108,21 @@ def test_every_function_with_an_as_of_is_a_question(metadata: Metadata) -> None:
                 for argument in arguments.split(", ")[1:]
             }
             for name, arguments in found.items()
-            if name not in PARTS
+            if name not in (*PARTS, *lookups)
         }
 
     assert defaults == {each.name: each.parameters for each in QUESTIONS}
-    for arguments in found.values():
-        assert arguments.startswith("as_of timestamp with time zone DEFAULT now()")
+    assert all(AS_OF in arguments for arguments in found.values())
+
+
+def test_nobody_is_known_by_an_id_of_nothing(metadata: Metadata) -> None:
+    with metadata.transaction() as tx:
+        for question, subject in LOOKUPS.items():
+            given: dict[str, Any] = {subject: uuid.uuid4()}
+
+            rows = question.ask(tx, **given)
+
+            assert not any(row.get("run_count", 1) for row in rows)
 
 
 # Runs.
