@@ -46,6 +46,7 @@ from rat_resources.platform import Platform
 from rat_resources.releases import PublishedPipeline
 from rat_resources.specs import CONFIG, PipelineSource, PipelineSpec
 from rat_resources.templates import RenderContext, render
+from rat_resources.versions import PartitionVersions
 
 
 @dataclass
@@ -66,6 +67,8 @@ class Computation:
     own: Table | None = None  # as it is at the commit where everything is read
     table: Table | None = None  # as it is now
     written: Written | None = None
+    # The versions of the partitions that it reads, of the tables that have any.
+    read_versions: dict[TableName, PartitionVersions] = field(default_factory=dict)
     lineage: Lineage | None = None
     lineage_is_news: bool = False  # Postgres knows it otherwise, or not at all
     heart: Watch = field(init=False)
@@ -173,9 +176,12 @@ class Computation:
         if column not in self.table.schema().column_names:
             message = f"watermark_column {column!r} is no column of {self.name}"
             raise NotFoundError(message, fix="correct it, or run with --full-refresh")
+        return self.greatest(column)
+
+    def greatest(self, column: str) -> str | None:
+        """The greatest value of a column of the table as SQL reads it now, as text."""
         query = f"SELECT max({quote(column)})::VARCHAR FROM {quote(str(self.name))}"
-        row = self.connection.execute(query).fetchall()
-        value = row[0][0]
+        ((value,),) = self.connection.execute(query).fetchall()
         return None if value is None else str(value)
 
     # Write.

@@ -6,14 +6,16 @@ What ends in a process that died is ended by `rat_resources.reconciliation`.
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
 from rat_assets.computation import Computation
 from rat_assets.trial import Trial
-from rat_resources import archive, landing, leases, publications, runs, wishes
+from rat_resources import archive, landing, leases, publications, runs, tasks, wishes
 from rat_resources.errors import (
     CancelledError,
+    MergeConflictError,
     NotFoundError,
     QualityError,
     RatError,
@@ -31,7 +33,9 @@ class Ending:
 
     work: Computation
     trial: Trial
-    is_last: bool  # whether nobody tries again when it fails
+    # What comes next when it fails: nothing (None), or another try after a while.
+    again_in: timedelta | None
+    may_repeat: bool  # whether a conflict is met by the very same once more
     hold: Hold | None = None
     branch: str = ""
     was_published: bool = False  # though an error came after it
@@ -47,18 +51,29 @@ class Ending:
         work.journal.say(reason, level="error")
         with work.platform.metadata.transaction() as tx:
             if runs.end(tx, work.run_id, status, error=reason):
+                self.end_task(tx, error, reason=reason)
                 self.give_back(tx, reason=reason if self.blames_files(error) else None)
             else:  # published before the error, or undone by somebody else
                 run = tx.get_one(Run, work.run_id)
                 self.was_published = run.status == RunStatus.SUCCESS
         self.clean_up()
 
+    def end_task(self, tx: Session, error: BaseException, *, reason: str) -> None:
+        """Say of the task whether it is tried again; what merely met a conflict goes on."""
+        run_id = self.work.run_id
+        if isinstance(error, CancelledError) or not isinstance(error, Exception):
+            tasks.cancel(tx, run_id, reason=reason)
+        elif not (isinstance(error, MergeConflictError) and self.may_repeat):
+            is_final = isinstance(error, QualityError)
+            again_in = None if is_final else self.again_in
+            tasks.fail(tx, run_id, error=reason, again_in=again_in)
+
     def blames_files(self, error: BaseException) -> bool:
         """Whether the files may be why it failed, and nobody tries them once more."""
         if isinstance(error, QualityError):
             return True
         return (
-            self.is_last
+            self.again_in is None
             and isinstance(error, Exception)
             and not isinstance(error, RetryError)
         )

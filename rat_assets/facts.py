@@ -6,6 +6,7 @@ a value that Postgres would refuse fails while main is still as it was. Stating 
 """
 
 import uuid
+from operator import itemgetter
 from typing import Any
 
 from pyiceberg.table import Table
@@ -14,11 +15,15 @@ from rat_assets.computation import Computation
 from rat_assets.inputs import Inputs
 from rat_assets.trial import Trial
 from rat_resources import graph, landing, publications
+from rat_resources.hashes import hash_of
+from rat_resources.lake.from_spec import write_config
+from rat_resources.lake.partitions import find_parts
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
 from rat_resources.lineage import Lineage
 from rat_resources.platform import Platform
 from rat_resources.specs import PipelineSpec
+from rat_resources.versions import find_versions, known_partitions
 
 
 def state(work: Computation, trial: Trial) -> dict[str, Any]:
@@ -35,6 +40,10 @@ def state(work: Computation, trial: Trial) -> dict[str, Any]:
         "wishes": wishes,
         "archive": archived_zones(platform, spec),
         **describe_data(spec, table, inputs=work.inputs),
+        "partitions": describe_partitions(work, table),
+        "inputs": describe_inputs(work),
+        "cursors": describe_cursors(work, table),
+        "begins_anew": work.full_refresh,
         "lineage": describe_lineage(work.lineage, is_news=work.lineage_is_news),
     }
 
@@ -92,6 +101,69 @@ def describe_columns(table: Table) -> list[dict[str, Any]]:
         }
         for position, column in enumerate(table.schema().fields, start=1)
     ]
+
+
+def describe_partitions(
+    work: Computation, table: Table | None
+) -> dict[str, Any] | None:
+    """The partitions that were written and those that are gone; None where the table is as it was."""
+    if table is None or work.unchanged or work.written is None:
+        return None
+    parts = find_parts(
+        work.connection,
+        table,
+        before=work.own,
+        config=write_config(work.spec),
+        is_anew=work.written.is_anew,
+    )
+    with work.platform.metadata.transaction() as tx:
+        known = frozenset() if parts.is_whole else known_partitions(tx, work.name)
+    # What Postgres does not know yet is news to it, whoever wrote it.
+    made = sorted((parts.touched & parts.sizes.keys()) | (parts.sizes.keys() - known))
+    return {
+        "is_whole": parts.is_whole,
+        "made": [[key, parts.sizes[key].rows, parts.sizes[key].bytes] for key in made],
+        "gone": sorted(known - parts.sizes.keys()),
+        "schema_hash": schema_hash(table),
+        "location": table.metadata_location,
+    }
+
+
+def schema_hash(table: Table) -> str:
+    """What tells the columns of *table* from any others, whatever their order."""
+    columns = [
+        {key: column[key] for key in ("name", "nullable", "type")}
+        for column in describe_columns(table)
+    ]
+    return hash_of(sorted(columns, key=itemgetter("name")))
+
+
+def describe_inputs(work: Computation) -> dict[str, dict[str, str]]:
+    """Which versions of which partitions were read."""
+    untold = [pin for pin in work.inputs.pins if pin.table not in work.read_versions]
+    if untold:
+        # Their own publications may have been stated meanwhile.
+        with work.platform.metadata.transaction() as tx:
+            work.read_versions |= find_versions(tx, untold)
+    return {
+        str(table): {key: at.isoformat() for key, at in sorted(versions.items())}
+        for table, versions in sorted(work.read_versions.items())
+    }
+
+
+def describe_cursors(work: Computation, table: Table | None) -> list[list[str]]:
+    """How far the tables below were read: the greatest value that the table's own mark has."""
+    mark = work.config.watermark_column
+    if table is None or work.unchanged or mark not in table.schema().column_names:
+        return []
+    work.register_own()
+    greatest = work.greatest(mark)
+    if greatest is None:
+        return []
+    found = work.lineage.sources.get(mark, ()) if work.lineage else ()
+    below = {str(each) for each in work.inputs.tables} - {str(work.name)}
+    read = [[each.dataset, each.column] for each in found if each.dataset in below]
+    return [[*each, greatest] for each in read or [[str(work.name), mark]]]
 
 
 def describe_lineage(found: Lineage | None, *, is_news: bool) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ import duckdb
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from duckdb import DuckDBPyConnection
 
-from rat_resources import leases, runs
+from rat_resources import leases, runs, tasks
 from rat_resources.errors import (
     CancelledError,
     LeaseLostError,
@@ -25,6 +25,7 @@ from rat_resources.errors import (
 )
 from rat_resources.leases import HEARTBEAT, Hold
 from rat_resources.metadata import Metadata
+from rat_resources.tasks import Claim
 
 # A query that begins just after an interrupt does not hear it.
 INTERRUPT_AGAIN = 0.5
@@ -137,12 +138,13 @@ class Watch:
 
 
 class Heartbeat(Watch):
-    """Keeps the lease of a run, and stops it when Dagster's run is to stop."""
+    """Keeps the leases of a run and its task, and stops it when Dagster's run is to stop."""
 
     def __init__(self, metadata: Metadata, hold: Hold, dagster_run_id: str) -> None:
         super().__init__()
         self.metadata = metadata
         self.hold = hold
+        self.task: Claim | None = None  # once it is claimed
         self.dagster_run_id = dagster_run_id
 
     def beat(self) -> None:
@@ -151,6 +153,8 @@ class Heartbeat(Watch):
             try:
                 with self.metadata.transaction() as tx:
                     leases.beat(tx, self.hold)
+                    if self.task is not None:
+                        tasks.beat(tx, self.task)
                     status = runs.stopped_by(tx, self.dagster_run_id)
             except LeaseLostError as error:
                 self.stop(error)

@@ -13,7 +13,8 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -31,7 +32,15 @@ from rat_assets.journal import Journal, Profile
 from rat_assets.quality import TestResult
 from rat_assets.reports.points import Points
 from rat_assets.trial import Trial
-from rat_resources import leases, publications, releases, runs, wishes
+from rat_resources import (
+    leases,
+    publications,
+    releases,
+    runs,
+    tasks,
+    versions,
+    wishes,
+)
 from rat_resources.errors import CancelledError
 from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.refs import MAIN
@@ -44,6 +53,7 @@ from rat_resources.publications import Intent
 from rat_resources.reconciliation import settle_pipeline
 from rat_resources.releases import PublishedPipeline
 from rat_resources.specs import PipelineSpec
+from rat_resources.tasks import Wanted
 
 WAIT_FOR_LEASE = 0.1
 
@@ -106,18 +116,20 @@ class Attempt:
     step: Step
     number: int
     journal: Journal
-    is_last: bool = True  # whether nobody tries again when it fails
+    retries: int = 0  # how often somebody tries again when it fails
+    may_repeat: bool = False  # whether a conflict is met by the very same once more
     branch: str = ""
     base_commit: str = ""
     charts: tuple[Points, ...] = ()
     stack: ExitStack = field(default_factory=ExitStack)
     hold: Hold = field(init=False)
     heart: Heartbeat = field(init=False)
+    wanted: Wanted | None = None  # its task, where Trace knows the pipeline
 
     def run(self) -> Outcome:
         """Go through the phases; whatever stops it leaves main as it was and nothing behind."""
-        phase = self.work.phase
         self.ask()
+        phase = self.work.phase
         try:
             with self.stack:
                 self.take_lease()
@@ -157,6 +169,18 @@ class Attempt:
         """Where everything lives."""
         return self.step.platform
 
+    @cached_property
+    def again_in(self) -> timedelta | None:
+        """How long after a failure it is tried again; None: nobody tries again."""
+        config, retries = self.step.spec.config, self.retries
+        if self.wanted is not None:
+            # Attempts of a run that lost its worker count too.
+            retries = min(retries, config.max_retries + 1 - self.wanted.attempt)
+        if retries <= 0:
+            return None
+        failures = config.max_retries + 1 - retries
+        return tasks.pause(failures, configured=config.retry_delay_seconds)
+
     # What it is made of.
 
     @cached_property
@@ -186,7 +210,9 @@ class Attempt:
     @cached_property
     def ending(self) -> Ending:
         """Its end."""
-        return Ending(self.work, self.trial, is_last=self.is_last)
+        return Ending(
+            self.work, self.trial, again_in=self.again_in, may_repeat=self.may_repeat
+        )
 
     @property
     def results(self) -> Sequence[TestResult]:
@@ -204,7 +230,7 @@ class Attempt:
         """Write that this run was asked for."""
         step = self.step
         with self.platform.metadata.transaction() as tx:
-            runs.ask(
+            self.wanted = runs.ask(
                 tx,
                 self.run_id,
                 pipeline_id=step.pipeline.pipeline_id,
@@ -216,6 +242,9 @@ class Attempt:
                 settings={"release": step.release}
                 | ({"accepted_by": step.accepted_by} if step.accepted_by else {}),
             )
+        if self.wanted is not None and self.wanted.full_refresh:
+            # It goes on with what another run was asked for.
+            self.step = replace(step, full_refresh=True)
 
     def take_lease(self) -> None:
         """Wait until no other run of this pipeline is active, and be the one."""
@@ -273,6 +302,8 @@ class Attempt:
                 base_commit=self.base_commit,
                 started_at=started_at,
             )
+            if self.wanted is not None:
+                self.heart.task = tasks.claim(tx, self.wanted, run_id=self.run_id)
             self.intake.claim(tx)
         self.journal.say(
             f"branch {self.branch} at main {self.base_commit[:12]}, "
@@ -298,7 +329,9 @@ class Attempt:
     def record_pins(self) -> None:
         """Write down which snapshots the run reads."""
         with self.platform.metadata.transaction() as tx:
-            runs.pin(tx, self.run_id, self.work.inputs.pins)
+            pins = self.work.inputs.pins
+            runs.pin(tx, self.run_id, pins)
+            self.work.read_versions = versions.find_versions(tx, pins) if pins else {}
 
     def has_nothing_new(self) -> bool:
         """Whether this run has nothing to read that it has not read before."""
@@ -342,6 +375,8 @@ class Attempt:
         """Merge the branch, and write down everything that is true from then on."""
         rows = self.work.sample()
         stated = facts.state(self.work, self.trial)
+        if self.heart.task is not None:
+            stated["task"] = self.heart.task.to_json()
         commit = self.merge(stated)
         profile.rows = stated["rows_written"]
         where = f"main {commit[:12]}" if commit else "main as it was"

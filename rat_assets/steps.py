@@ -41,6 +41,7 @@ from rat_resources.runs import (
     TRIGGER_TAG,
     WORKER_TAG,
 )
+from rat_resources.tasks import AGAIN
 from rat_resources.workers import this_worker
 
 StepEvent = dg.MaterializeResult | dg.AssetCheckResult
@@ -65,7 +66,7 @@ def run_step(
         attempt, outcome = run_attempts(
             step,
             log=context.log,
-            first=context.op_execution_context.retry_number * 100 + 1,
+            first=context.op_execution_context.retry_number * AGAIN + 1,
         )
     past = past_results(step)
     if outcome is None:
@@ -165,12 +166,13 @@ def run_attempts(
     step: Step, *, log: logging.Logger, first: int
 ) -> tuple[Attempt, Outcome | None]:
     """Try until a run publishes or may not be tried again; no outcome: the tests stopped it."""
-    config = step.spec.config
-    retries, conflicts = config.max_retries, 0
+    retries, conflicts = step.spec.config.max_retries, 0
     number = first
     while True:
         journal = Journal(step.spec.table, log)
-        attempt = Attempt(step, number, journal, is_last=retries <= 0)
+        attempt = Attempt(
+            step, number, journal, retries=retries, may_repeat=conflicts == 0
+        )
         try:
             return attempt, attempt.run()
         except QualityError:
@@ -182,14 +184,14 @@ def run_attempts(
             if conflicts > 1:
                 raise failure(attempt, error) from error
         except Exception as error:
-            if retries <= 0 or attempt.was_published:
+            if attempt.again_in is None or attempt.was_published:
                 raise failure(attempt, error) from error
             retries -= 1
+            seconds = attempt.again_in.total_seconds()
             log.warning(
-                f"{step.spec.table}: attempt {number} failed, "
-                f"again in {config.retry_delay_seconds} s"
+                f"{step.spec.table}: attempt {number} failed, again in {seconds:g} s"
             )
-            pause(step, seconds=config.retry_delay_seconds)
+            pause(step, seconds=seconds)
         number += 1
 
 

@@ -110,7 +110,7 @@ class PipelineConfig:
     on_empty: Literal["publish", "keep", "fail"] = "publish"
     on_schema_change: Literal["evolve", "fail", "ignore"] = "evolve"
     max_retries: int = 0
-    retry_delay_seconds: int = 30
+    retry_delay_seconds: int | None = None  # None: longer with each failure
     automation: str = (
         ""  # "": eager or none, by what the pipeline reads (resolved in the spec)
     )

@@ -15,7 +15,17 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from rat_resources import archive, landing, leases, lineage, runs, wishes
+from rat_resources import (
+    archive,
+    cursors,
+    landing,
+    leases,
+    lineage,
+    runs,
+    tasks,
+    versions,
+    wishes,
+)
 from rat_resources.errors import LeaseLostError
 from rat_resources.lake.refs import MAIN, Refs
 from rat_resources.leases import Hold
@@ -30,10 +40,12 @@ from rat_resources.metadata.runs import (
     RunInput,
     RunStatus,
 )
+from rat_resources.mirror.lineage import reflect_lineage
 from rat_resources.names import TableName
 from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import Pin
 from rat_resources.specs import PipelineSpec
+from rat_resources.tasks import Claim
 
 Facts = Mapping[str, Any]
 
@@ -93,6 +105,8 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
     # An intent may have been written before there was any lineage.
     if facts.get("lineage"):
         lineage.state(tx, facts["lineage"], pipeline_id=publication.pipeline_id)
+    if "task" in facts:
+        reflect_lineage(tx, [uuid.UUID(facts["task"]["id"])])
     landing.commit(tx, publication.run_id)
     for each in facts["archive"]:
         plan_archive(tx, publication, each)
@@ -105,8 +119,50 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
         )
     wishes.finish(tx, publication.run_id)
     publication.state = PublicationState.PUBLISHED
-    publication.published_at = func.clock_timestamp()
+    publication.published_at = publication.published_at or runs.database_time(tx)
     tx.flush()
+
+
+def state_versions(tx: Session, publication: Publication) -> None:
+    """Complete the task, and say what it made of each partition; LeaseLostError if it is not ours."""
+    facts, published_at = publication.facts, runs.database_time(tx)
+    publication.published_at = published_at
+    if "task" not in facts:
+        return  # Trace does not know the pipeline
+    task = Claim.from_json(facts["task"])
+    partitions = facts["partitions"]
+    tasks.complete(
+        tx,
+        task,
+        outputs=outputs_of(publication),
+        partitions=[each[0] for each in partitions["made"]] if partitions else [],
+        input_versions=facts["inputs"],
+    )
+    versions.state_inputs(tx, task.id, facts["inputs"])
+    made = versions.generation_of(tx, task.id) if partitions else None
+    if made is not None:
+        versions.state_partitions(tx, made, partitions, at=published_at)
+    cursors.state_cursors(
+        tx, task.id, facts["cursors"], begins_anew=facts["begins_anew"]
+    )
+
+
+def outputs_of(publication: Publication) -> dict[str, Any]:
+    """What a task made, as its row tells it."""
+    facts = publication.facts
+    return {
+        "run_id": str(publication.run_id),
+        "branch": publication.branch,
+        "unchanged": facts["unchanged"],
+        "paths": [facts["table"]["metadata_location"]] if facts["table"] else [],
+        "partitions": facts["partitions"]["made"] if facts["partitions"] else [],
+        "metrics": {
+            "rows_written": facts["rows_written"],
+            "rows_total": facts["rows_total"],
+            "bytes": facts["table"]["size_bytes"] if facts["table"] else None,
+        },
+        "cursors": facts["cursors"],
+    }
 
 
 def plan_archive(tx: Session, publication: Publication, planned: Facts) -> None:
@@ -196,6 +252,8 @@ def publish(
             leases.keep(tx, hold)
             run = tx.get_one(Run, run_id)
             runs.refuse_stopped(tx, run.dagster_run_id or "")
+        # Main is locked from the merge on: what can be stated before is.
+        state_versions(tx, publication)
         commit = merge(tx, refs, publication)
         state_facts(tx, publication, commit=commit)
         return commit

@@ -14,7 +14,7 @@ import dagster as dg
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from rat_resources import landing, leases, publications, runs, wishes
+from rat_resources import landing, leases, publications, reaping, runs, wishes
 from rat_resources.errors import NotFoundError
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, QualityTest, Verdict
@@ -26,19 +26,21 @@ from rat_resources.metadata.runs import (
     Run,
     RunStatus,
 )
+from rat_resources.metadata.trace.tasks import Task, TaskStatus
 from rat_resources.names import TableName, dagster_name
 from rat_resources.platform import Platform
+from rat_resources.reaping import DIED
 from rat_resources.runs import WORKER_TAG
 from rat_resources.workers import is_dead
 
 RUN_BRANCHES = "run-"
-DIED = "the process that ran it died"
 
 
 def reconcile(whole: Platform, instance: dg.DagsterInstance) -> list[str]:
     """Bring catalog, Postgres, files and Dagster to one truth; what was done, a line each."""
     return [
         *end_dead_runs(whole),
+        *reaping.reap(whole.metadata),
         *report_published(whole, instance),
         *drop_branches(whole),
         *remove_staging(whole),
@@ -70,10 +72,16 @@ def is_dead_run(tx: Session, run: Run) -> bool:
         return True
     if run.status == RunStatus.PENDING:
         return False  # it waits for its lease, in a process that is not surely dead
+    lapsed = select(Task.id).where(
+        Task.run_id == run.id,
+        Task.status == TaskStatus.RUNNING,
+        Task.lease_expires_at < func.clock_timestamp(),
+    )
     held = select(Lease.fence).where(
         Lease.pipeline_id == run.pipeline_id,
         Lease.holder == run.id,
         Lease.expires_at > func.clock_timestamp(),
+        ~lapsed.exists(),
     )
     return tx.scalar(held) is None
 
@@ -91,6 +99,7 @@ def end_dead_run(whole: Platform, run_id: uuid.UUID) -> Iterator[str]:
         if publication is not None:
             publications.undo(tx, run_id)
         runs.end(tx, run_id, RunStatus.FAILED, error=DIED)
+        reaping.lose(tx, run_id)
         landing.release(tx, run_id, died=True)
         wishes.give_back(tx, run_id)
     yield f"run {run_id}: {DIED}; undone"
@@ -204,13 +213,25 @@ def end_dagster_runs(whole: Platform, instance: dg.DagsterInstance) -> Iterator[
     ]
     for run in instance.get_runs(dg.RunsFilter(statuses=active)):
         worker = run.tags.get(WORKER_TAG) or last_worker(whole, run.run_id)
-        if not is_dead(worker):
+        if not is_dead(worker) and not was_lost(whole, run.run_id):
             continue
         if run.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, message=DIED)
         else:
             instance.report_run_failed(run, message=DIED)
         yield f"Dagster run {run.run_id}: {DIED}"
+
+
+def was_lost(whole: Platform, dagster_run_id: str) -> bool:
+    """Whether what a Dagster run did last was ended because its worker kept no lease."""
+    newest = (
+        select(Run.error)
+        .where(Run.dagster_run_id == dagster_run_id)
+        .order_by(Run.created_at.desc())
+        .limit(1)
+    )
+    with whole.metadata.transaction() as tx:
+        return tx.scalar(newest) == DIED
 
 
 def last_worker(whole: Platform, dagster_run_id: str) -> str | None:

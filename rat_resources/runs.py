@@ -14,12 +14,13 @@ from sqlalchemy import Integer, cast, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from rat_resources import leases, mirror
+from rat_resources import leases, mirror, tasks
 from rat_resources.errors import CancelledError
 from rat_resources.leases import Hold
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Run, RunInput, RunStatus
 from rat_resources.names import TableName
+from rat_resources.tasks import Wanted
 from rat_resources.workers import this_worker
 
 NAMESPACE = uuid.UUID("6f0d5e5a-9c0e-5d2b-8a58-3f6d1f0b7a11")
@@ -50,11 +51,13 @@ def run_id_of(dagster_run_id: str, table: TableName, *, attempt: int) -> uuid.UU
     return uuid.uuid5(NAMESPACE, f"{dagster_run_id}/{table}/{attempt}")
 
 
-def ask(tx: Session, run_id: uuid.UUID, **facts: Any) -> None:  # noqa: ANN401 - the columns of rat.runs
-    """Write that a run was asked for; asking twice is asking once."""
+def ask(tx: Session, run_id: uuid.UUID, **facts: Any) -> Wanted | None:  # noqa: ANN401 - the columns of rat.runs
+    """Write that a run was asked for; asking twice is asking once. Its task waits for it."""
     row = insert(Run).values(id=run_id, worker=this_worker(), **facts)
     tx.execute(row.on_conflict_do_nothing())
+    wanted = tasks.want(tx, run_id)
     mirror.reflect_runs(tx, [run_id])
+    return wanted
 
 
 def begin(

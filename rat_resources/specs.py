@@ -8,7 +8,6 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, Literal
 
 from rat_resources.annotations import read_header
@@ -30,6 +29,7 @@ from rat_resources.configuration import (
     read_configuration,
 )
 from rat_resources.errors import Problem
+from rat_resources.hashes import hash_of
 from rat_resources.mentions import CALLS, Mentions, Zone
 from rat_resources.names import LAYERS, TableName, as_name, is_name, nearest
 from rat_resources.scripts import read_script
@@ -342,8 +342,7 @@ def code_version(source: PipelineSource, config: PipelineConfig) -> str:
         key: v for key, v in asdict(config).items() if key not in WITHOUT_EFFECT
     }
     document = {"type": source.type, "code": bare_code(source), "config": steering}
-    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-    return f"sha256:{sha256(canonical.encode()).hexdigest()}"
+    return hash_of(document)
 
 
 def bare_code(source: PipelineSource) -> str:
