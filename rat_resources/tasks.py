@@ -252,9 +252,7 @@ CANCEL_OTHERS = text("""
 # Ours.
 
 
-def claim(
-    tx: Session, wanted: Wanted, *, run_id: uuid.UUID, worker: str = ""
-) -> Claim:
+def claim(tx: Session, wanted: Wanted, *, run_id: uuid.UUID, worker: str = "") -> Claim:
     """Queued → Running under a lease: of many who try, one has it, and the others a CancelledError."""
     worker = worker or this_worker()
     row = tx.execute(

@@ -5,13 +5,13 @@ DAG version with the same generations, whenever and by whomever they are publish
 down is `dags`.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import TopologicalSorter
-from hashlib import sha256
 from typing import Any
+
+from rat_resources.hashes import hash_of
 
 Document = Mapping[str, Any]
 
@@ -20,14 +20,6 @@ RUNTIME = "dagster"
 APPEND_KEY = ["_rat_run"]
 # Only shown; neither changes what is made, nor when or by whom.
 ONLY_SHOWN = ("excerpt",)
-
-
-def canonical_hash(document: object) -> str:
-    """The hash of a document, whatever the order of its keys."""
-    canonical = json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    )
-    return f"sha256:{sha256(canonical.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,7 @@ class Definition:
     @cached_property
     def config_hash(self) -> str:
         """Changes with whatever changes the output."""
-        return canonical_hash(
+        return hash_of(
             {
                 "operator": self.spec["type"],
                 "runtime": RUNTIME,
@@ -136,7 +128,7 @@ class Definition:
 
 def version_hash(definitions: Iterable[Definition]) -> str:
     """What tells this set of pipelines from any other; comments and blanks do not."""
-    return canonical_hash(
+    return hash_of(
         {
             each.name: {
                 key: value for key, value in each.spec.items() if key not in ONLY_SHOWN
@@ -159,5 +151,5 @@ def generations(definitions: Sequence[Definition]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in TopologicalSorter(above).static_order():
         upstream = sorted((ref, found[ref]) for ref in above[name])
-        found[name] = canonical_hash([known[name].config_hash, upstream])
+        found[name] = hash_of([known[name].config_hash, upstream])
     return found
