@@ -16,7 +16,7 @@ from rat_resources.configuration import Trigger
 from rat_resources.metadata.automation import PipelineTrigger
 from rat_resources.metadata.automation import Schedule as ScheduleRow
 from rat_resources.metadata.catalog import TableMetadata
-from rat_resources.metadata.landing import LandingZone
+from rat_resources.metadata.landing import BUILT_IN, LandingZone
 from rat_resources.metadata.quality import QualityTest
 from rat_resources.specs import PipelineSpec, pipeline_folder
 from rat_resources.trees import ZoneDescription
@@ -167,13 +167,15 @@ def write_zones(
     """Make the zones that pipelines name exist as described; whether anything was changed.
 
     A zone that no pipeline names any more is no longer active; its files and their history stay.
+    The platform's own is always there.
     """
     rows = {(row.namespace, row.name): row for row in tx.scalars(select(LandingZone))}
     new = sorted(set(named) - rows.keys())
     for namespace, name in new:
         rows[namespace, name] = LandingZone(namespace=namespace, name=name)
         tx.add(rows[namespace, name])
-    changes = [set_changed(row, {"active": key in named}) for key, row in rows.items()]
+    active = {*named, BUILT_IN}
+    changes = [set_changed(row, {"active": key in active}) for key, row in rows.items()]
     for zone in described:
         if zone_row := rows.get((zone.namespace, zone.name)):
             said = asdict(zone) | {"owner": zone.owner or None}

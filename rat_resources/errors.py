@@ -10,11 +10,13 @@
     │   ├── SchemaChangeError   … the result does not fit the table
     │   ├── QualityError        … a test of error severity found offenders, or could not run
     │   ├── NotFoundError       … no such pipeline, table, zone, run or reference
-    │   └── LandingError        … a landing file that cannot be taken
+    │   ├── LandingError        … a landing file that cannot be taken
+    │   └── EventError          … what a source says of a run cannot be made sense of
     ├── OperatorError           whoever runs this RAT
     │   ├── SettingsError       … a setting is missing or makes no sense
     │   ├── MetadataError       … Postgres cannot be started, reached or used
     │   ├── StoreError          … the store or the warehouse cannot be read or written
+    │   ├── PartnerError        … a partner's API cannot be asked, or answers with nonsense
     │   └── ExhaustedError      … memory or disk ran out
     └── RetryError              nobody: the same thing again may succeed
         ├── ConflictError       … somebody else published first
@@ -112,6 +114,10 @@ class LandingError(AuthorError):
     """The landing file cannot be taken."""
 
 
+class EventError(AuthorError):
+    """The event cannot be recorded."""
+
+
 class SettingsError(OperatorError):
     """A setting is missing or makes no sense."""
 
@@ -122,6 +128,10 @@ class MetadataError(OperatorError):
 
 class StoreError(OperatorError):
     """The store cannot be used."""
+
+
+class PartnerError(OperatorError):
+    """The partner's API cannot be used."""
 
 
 class ExhaustedError(OperatorError):

@@ -17,6 +17,7 @@ from dagster._core.definitions.target import ExecutableDefinition
 from rat_resources import archive, landing, triggers
 from rat_resources.landing import Zone
 from rat_resources.metadata import Metadata
+from rat_resources.metadata.landing import BUILT_IN
 from rat_resources.names import TableName
 from rat_resources.observations import observe
 from rat_sensors.wishes import ask_for_due, run_request
@@ -124,9 +125,12 @@ def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
 
 
 def folder_marks(metadata: Metadata, *, root: Path) -> dict[Path, int]:
-    """The folders of all zones, and what changes when a file is put there or taken away."""
+    """The folders of pipelines' zones, and what changes when a file is put there or taken away."""
     with metadata.transaction() as tx:
-        folders = [root / zone.path for zone in landing.active_zones(tx)]
+        zones = landing.active_zones(tx)
+    folders = [
+        root / zone.path for zone in zones if (zone.namespace, zone.name) != BUILT_IN
+    ]
     return {folder: mark(folder) for folder in folders}
 
 

@@ -20,6 +20,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from rat_resources.metadata.base import Json, RatBase, now, uuid_pk
 
+# The zone of runs of other people's pipelines, which no pipeline has to name.
+BUILT_IN = ("chm", "external_runs")
+
 
 class FileState(StrEnum):
     """Where a file version is."""

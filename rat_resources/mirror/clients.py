@@ -22,6 +22,9 @@ CLIENTS = text("""
         name,
         created_at
     FROM rat.namespaces
+    -- Where the platform's own landing zone is nobody's client, unless it has pipelines too.
+    WHERE name <> 'chm'
+        OR EXISTS (SELECT FROM rat.pipelines WHERE namespace = namespaces.name)
     ON CONFLICT (name) DO NOTHING
 """)
 

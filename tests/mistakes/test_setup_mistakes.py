@@ -36,7 +36,7 @@ UNKNOWN = [
     (["run", "zzz"], "no published pipeline is called zzz; there is shop"),
     (["upload", "shop/ordrs", __file__], "did you mean shop/orders?"),
     (["upload", "shp/orders", __file__], "did you mean shop/orders?"),
-    (["upload", "x/y", __file__], "there is shop/orders"),
+    (["upload", "x/y", __file__], "there is chm/external_runs, shop/orders"),
     (["reject", "shop/ordrs", "x.csv"], "did you mean shop/orders?"),
     (["reject", "shop/orders", "x.csv"], "x.csv"),
     (["runs", "zzz"], "zzz"),
