@@ -3,7 +3,7 @@
 It only compares. Everything is read in one snapshot and no statement of it may write, so that runs
 that go on meanwhile are neither disturbed nor taken for differences. What is compared are the
 comparisons of the modules beside this one, one a pair of storytellers: `dagster_log`, `facts`,
-`trace`, `chm`, `lakeflow`, `job_runs` and `lake`; what a comparison is, is `comparison`.
+`trace`, `chm`, `lakeflow`, `job_runs` and `lake`, and `references`; what a comparison is, is `comparison`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ from rat_resources.audit import (
     job_runs,
     lake,
     lakeflow,
+    references,
     trace,
 )
 from rat_resources.audit.comparison import (
@@ -43,6 +44,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     *lakeflow.COMPARISONS,
     *job_runs.COMPARISONS,
     *lake.COMPARISONS,
+    *references.COMPARISONS,
 )
 """Everything that is compared, in the order in which differences are told."""
 

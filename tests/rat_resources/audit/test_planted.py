@@ -121,6 +121,32 @@ PLANTS = (
         "result_state = 'SUCCEEDED'",
         "result_state = 'BLOCKED'",
     ),
+    Plant("trace.orgs", "'default'", "slug = 'other'", fresh="id = gen_random_uuid()"),
+    Plant("trace.users", "split_part(external_id, '/', 1)", "role = 'reader'"),
+    Plant(
+        "trace.dag_versions",
+        "id::text",
+        "yaml_hash = 'other'",
+        fresh="id = gen_random_uuid()",
+    ),
+    Plant(
+        "trace.dag_current_versions", "dag_name", "dag_version_id = gen_random_uuid()"
+    ),
+    Plant(
+        "trace.jobs",
+        "dag_name || '.' || name",
+        "update_strategy = 'replace', config_hash = 'other'",
+        "active",
+        fresh="id = gen_random_uuid()",
+    ),
+    Plant("trace.datasets", "name", "name = name || 'x'"),
+    Plant("trace.dataset_versions", "dataset_uuid::text", "config_hash = 'other'"),
+    Plant(
+        "trace.dag_version_datasets",
+        "dataset_uuid::text",
+        "dataset_version = gen_random_uuid()",
+        "dag_version_id IN (SELECT dag_version_id FROM trace.dag_current_versions)",
+    ),
     Plant(
         "dagster.runs",
         "run_id",
