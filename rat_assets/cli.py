@@ -645,6 +645,27 @@ def audit(limit: int, *, as_json: bool) -> int:
     return auditing.audit(at_most=limit, as_json=as_json)
 
 
+@rat.command()
+@click.option(
+    "--rebuild",
+    is_flag=True,
+    help="Everything, from the beginning; for a mirror that was emptied.",
+)
+def mirror(*, rebuild: bool) -> int:
+    """Tell the reporting tables what Dagster's log knows.
+
+    A sensor does so every ten seconds, and every command at its end. With --rebuild the schemas
+    trace, chm and lakeflow are told anew from what rat and Dagster still hold; what they no longer
+    hold is said, and rows of it stay. The exit code is 1 if something could not be read.
+
+    \b
+    Example: rat mirror --rebuild
+    """
+    from rat_assets.commands import mirroring
+
+    return mirroring.mirror(everything=rebuild)
+
+
 # All at once.
 
 

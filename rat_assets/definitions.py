@@ -30,6 +30,7 @@ from rat_resources.runs import RELEASE_TAG
 from rat_resources.specs import PipelineSpec
 from rat_resources.wiring import resources
 from rat_sensors.jobs import pipelines_job, reports_job
+from rat_sensors.mirror import mirror
 from rat_sensors.reports import reports_schedule
 from rat_sensors.wiring import build_sensors
 
@@ -111,11 +112,18 @@ def build_definitions(
         assets=[*assets, *broken, *zone_specs(zones), *reports],
         jobs=jobs,
         schedules=[reports_schedule(drawing)] if reports else [],
-        sensors=build_sensors(
-            job, reconcile=reconcile_tick, written=[each.table for each in written]
-        )
-        if runnable and only is None
-        else [],
+        sensors=[
+            *([mirror] if only is None else []),
+            *(
+                build_sensors(
+                    job,
+                    reconcile=reconcile_tick,
+                    written=[each.table for each in written],
+                )
+                if runnable and only is None
+                else []
+            ),
+        ],
         resources=dict(resources()),
         executor=dg.in_process_executor,
     )

@@ -32,6 +32,7 @@ from rat_resources import graph, releases
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, Verdict
 from rat_resources.metadata.runs import Run
+from rat_resources.mirror import log
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile
@@ -123,6 +124,7 @@ def run(
         instance=instance,
         tags=ask.tags | {RELEASE_TAG: str(release)},
     )
+    log.catch_up(whole.metadata)
     with whole.metadata.transaction() as tx:
         return RunReport(
             dagster_run_id, tuple(report(tx, dagster_run_id, tables=chosen))

@@ -22,6 +22,7 @@ from rat_assets.runner import RunAsk, RunReport, TableReport
 from rat_resources import code_server
 from rat_resources.instance import open_instance
 from rat_resources.lake.refs import MAIN
+from rat_resources.mirror import log
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 
@@ -133,6 +134,7 @@ class Play:
                 claim=runner.draw_reports(instance),
                 otherwise="a report could not be drawn; see its run in the UI",
             )
+            log.catch_up(self.whole.metadata)
             self.say("`rat report` lists them")
 
     def end(self) -> None:

@@ -71,12 +71,14 @@ def reconcile(*, as_json: bool) -> None:
     from rat_assets.location import find_assets
     from rat_resources import hand_written, reconciliation
     from rat_resources.instance import open_instance
+    from rat_resources.mirror import log
 
     whole = open_platform()
     with open_instance() as instance:
         done = list(reconciliation.reconcile(whole, instance))
     known = [each.table for each in find_assets(whole.settings.project)]
     done += hand_written.retire_missing(whole.metadata, known=known)
+    log.catch_up(whole.metadata)
     if as_json:
         print_json(done)
         return

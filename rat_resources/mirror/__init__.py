@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from rat_resources.mirror import clients, dags, updates
+from rat_resources.mirror import clients, dags, jobs, updates
 
 
 def reflect_runs(tx: Session, run_ids: Sequence[uuid.UUID]) -> None:
@@ -24,3 +24,4 @@ def reflect_pipelines(tx: Session) -> None:
     dags.reflect_pipelines(tx)
     clients.reflect_pipelines(tx)
     updates.reflect_pipelines(tx)
+    jobs.reflect_pipelines(tx)
