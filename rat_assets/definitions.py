@@ -15,7 +15,7 @@ from dagster._core.definitions.definitions_load_context import (
 )
 from sqlalchemy import select
 
-from rat_assets import actions
+from rat_assets import actions, clients
 from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
@@ -105,6 +105,7 @@ def build_definitions(
     drawing = reports_job([each.key for each in reports])
     jobs: list[Any] = [
         *actions.jobs(),
+        *clients.jobs(),
         *([job] if runnable else []),
         *([drawing] if reports else []),
     ]

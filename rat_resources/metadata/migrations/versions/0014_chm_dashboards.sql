@@ -210,14 +210,29 @@ CREATE FUNCTION chm.weekly_run_health(
 )
 RETURNS TABLE (week timestamptz, status chm.run_status, run_count bigint)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT date_trunc('week', runs.event_time, 'UTC'), runs.status, count(*)
-    FROM chm.runs
-    WHERE runs.event_time >= COALESCE(
-            date_trunc('week', as_of, 'UTC') - make_interval(weeks => weeks - 1), '-infinity'
-        )
-        AND runs.event_time <= as_of
-    GROUP BY 1, 2
-    ORDER BY 1, 2
+    -- Week by week: how many groups there are of all runs, the planner cannot know.
+    SELECT calendar.week, counted.status, counted.run_count
+    FROM generate_series(
+        date_trunc(
+            'week',
+            COALESCE(
+                as_of - make_interval(days => 7 * (weeks - 1)),
+                (SELECT min(runs.event_time) FROM chm.runs)
+            ),
+            'UTC'
+        ),
+        as_of,
+        INTERVAL '168 hours'
+    ) AS calendar (week)
+    CROSS JOIN LATERAL (
+        SELECT runs.status, count(*) AS run_count
+        FROM chm.runs
+        WHERE runs.event_time >= calendar.week
+            AND runs.event_time < calendar.week + INTERVAL '168 hours'
+            AND runs.event_time <= as_of
+        GROUP BY runs.status
+    ) AS counted
+    ORDER BY calendar.week, counted.status
 $$;
 COMMENT ON FUNCTION chm.weekly_run_health IS
     'Q1. Runs by week and status, of all pipelines, inactive ones too; weeks NULL: since the first run';
