@@ -140,11 +140,12 @@ class FactJobRunTimeline(LakeflowBase):
         CheckConstraint(
             "run_type IN ('JOB_RUN', 'SUBMIT_RUN', 'WORKFLOW_RUN')", name="run_type"
         ),
-        # A window of time, and the newest runs of a job, without touching the rows.
+        # A window of time without touching the rows, its failures, and the runs of one job.
         Index(
             "ix_fact_job_run_timeline_time",
             "period_start_time",
             postgresql_include=[
+                "workspace_id",
                 "job_id",
                 "period_end_time",
                 "result_state",
@@ -157,6 +158,12 @@ class FactJobRunTimeline(LakeflowBase):
             "ix_fact_job_run_timeline_unfinished",
             "run_id",
             postgresql_where=text("result_state IS NULL"),
+        ),
+        Index(
+            "ix_fact_job_run_timeline_failures",
+            "period_start_time",
+            postgresql_include=["workspace_id", "job_id", "period_end_time"],
+            postgresql_where=text("result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')"),
         ),
         Index(
             "ix_fact_job_run_timeline_job",

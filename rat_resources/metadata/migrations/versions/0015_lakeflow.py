@@ -205,6 +205,14 @@ def create_facts() -> None:
         schema="lakeflow",
     )
     op.create_index(
+        "ix_fact_job_run_timeline_failures",
+        "fact_job_run_timeline",
+        ["period_start_time"],
+        schema="lakeflow",
+        postgresql_include=["workspace_id", "job_id", "period_end_time"],
+        postgresql_where=sa.text("result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')"),
+    )
+    op.create_index(
         "ix_fact_job_run_timeline_job",
         "fact_job_run_timeline",
         ["workspace_id", "job_id", "period_start_time"],
@@ -216,6 +224,7 @@ def create_facts() -> None:
         ["period_start_time"],
         schema="lakeflow",
         postgresql_include=[
+            "workspace_id",
             "job_id",
             "period_end_time",
             "result_state",

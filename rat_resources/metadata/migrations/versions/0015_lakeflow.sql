@@ -124,7 +124,7 @@ $$ SELECT round(100.0 * part / NULLIF(whole, 0), 2) $$;
 
 -- The runs of a window as they stood at its end.
 CREATE FUNCTION lakeflow.job_runs(
-    as_of timestamptz DEFAULT now(), days double precision DEFAULT 30
+    as_of timestamptz DEFAULT now(), days double precision DEFAULT 7
 )
 RETURNS TABLE (
     workspace_id text,
@@ -157,7 +157,7 @@ $$;
 
 -- Rates of each job; the ones *of_all* divide by unfinished runs too, as the metric views of the source do.
 CREATE FUNCTION lakeflow.job_rates(
-    as_of timestamptz DEFAULT now(), days double precision DEFAULT 30
+    as_of timestamptz DEFAULT now(), days double precision DEFAULT 7
 )
 RETURNS TABLE (
     workspace_id text,
@@ -226,7 +226,7 @@ $$;
 
 -- The same over all jobs.
 CREATE FUNCTION lakeflow.rates(
-    as_of timestamptz DEFAULT now(), days double precision DEFAULT 30
+    as_of timestamptz DEFAULT now(), days double precision DEFAULT 7
 )
 RETURNS TABLE (
     jobs bigint,
@@ -283,7 +283,7 @@ $$;
 
 CREATE FUNCTION lakeflow.low_success_jobs(
     as_of timestamptz DEFAULT now(),
-    days double precision DEFAULT 30,
+    days double precision DEFAULT 7,
     at_least integer DEFAULT 5,
     top integer DEFAULT 15
 )
@@ -341,7 +341,7 @@ $$;
 -- How long the runs of each job take, in seconds; of successful ones, or of all that have *finished*.
 CREATE FUNCTION lakeflow.job_durations(
     as_of timestamptz DEFAULT now(),
-    days double precision DEFAULT 30,
+    days double precision DEFAULT 7,
     at_least integer DEFAULT 5,
     finished boolean DEFAULT false
 )
@@ -411,7 +411,7 @@ $$;
 -- Jobs whose longest run is far from what nine in ten need.
 CREATE FUNCTION lakeflow.outliers(
     as_of timestamptz DEFAULT now(),
-    days double precision DEFAULT 30,
+    days double precision DEFAULT 7,
     at_least integer DEFAULT 5,
     factor numeric DEFAULT 1.5
 )
@@ -441,7 +441,7 @@ $$;
 -- The share of each job's successful runs that took no longer than *minutes*.
 CREATE FUNCTION lakeflow.sla_compliance(
     as_of timestamptz DEFAULT now(),
-    days double precision DEFAULT 30,
+    days double precision DEFAULT 7,
     minutes double precision DEFAULT 60,
     at_least integer DEFAULT 3
 )
@@ -494,27 +494,27 @@ RETURNS TABLE (
     failure_rate_average numeric
 )
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH by_job AS (
+    WITH counted AS (
         SELECT
             (run.started_at AT TIME ZONE 'UTC')::date AS day,
-            run.job_id,
             count(*) AS runs,
             count(run.result_state) AS finished,
             count(*) FILTER (WHERE run.is_failure) AS failed
         FROM lakeflow.job_runs(as_of, days + 7) AS run
         WHERE run.started_at >= date_trunc('day', as_of, 'UTC') - (days + 5) * INTERVAL '1 day'
-        GROUP BY 1, 2
+        GROUP BY 1
     ),
 
-    counted AS (
+    failing AS (
         SELECT
-            each.day,
-            sum(each.runs)::bigint AS runs,
-            sum(each.finished)::bigint AS finished,
-            sum(each.failed)::bigint AS failed,
-            count(*) FILTER (WHERE each.failed > 0) AS failing_jobs
-        FROM by_job AS each
-        GROUP BY each.day
+            (run.period_start_time AT TIME ZONE 'UTC')::date AS day,
+            count(DISTINCT (run.workspace_id, run.job_id)) AS jobs
+        FROM lakeflow.fact_job_run_timeline AS run
+        WHERE run.result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')
+            AND run.period_start_time >= date_trunc('day', as_of, 'UTC') - (days - 1) * INTERVAL '1 day'
+            AND run.period_start_time <= as_of
+            AND run.period_end_time <= as_of
+        GROUP BY 1
     ),
 
     averaged AS (
@@ -533,10 +533,11 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         each.finished,
         each.failed,
         each.failure_rate,
-        each.failing_jobs,
+        COALESCE(failing.jobs, 0),
         each.runs_average,
         each.failure_rate_average
     FROM averaged AS each
+    LEFT JOIN failing ON failing.day = each.day
     WHERE each.day > (as_of AT TIME ZONE 'UTC')::date - days
     ORDER BY each.day
 $$;
@@ -597,40 +598,39 @@ RETURNS TABLE (
     seconds bigint
 )
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH followed AS (
-        SELECT
-            run.workspace_id,
-            run.job_id,
-            run.run_id,
-            run.ended_at,
-            run.is_failure,
-            lead(run.is_success) OVER after AS is_repaired,
-            lead(run.run_id) OVER after AS repaired_by,
-            lead(run.ended_at) OVER after AS repaired_at
-        FROM lakeflow.job_runs(as_of, days) AS run
-        WHERE run.result_state IS NOT NULL
-        WINDOW after AS (
-            PARTITION BY run.workspace_id, run.job_id ORDER BY run.started_at, run.run_id
-        )
-    )
-
     SELECT
-        each.workspace_id,
-        each.job_id,
-        each.run_id,
-        each.ended_at,
-        each.repaired_by,
-        each.repaired_at,
-        floor(EXTRACT(epoch FROM each.repaired_at - each.ended_at))::bigint
-    FROM followed AS each
-    WHERE each.is_failure AND each.is_repaired
-    ORDER BY each.repaired_at DESC, each.run_id
+        failed.workspace_id,
+        failed.job_id,
+        failed.run_id,
+        failed.period_end_time,
+        following.run_id,
+        following.period_end_time,
+        GREATEST(0, floor(EXTRACT(epoch FROM following.period_end_time - failed.period_end_time)))::bigint
+    FROM lakeflow.fact_job_run_timeline AS failed
+    CROSS JOIN LATERAL (
+        SELECT run.run_id, run.period_end_time, run.result_state
+        FROM lakeflow.fact_job_run_timeline AS run
+        WHERE run.workspace_id = failed.workspace_id
+            AND run.job_id = failed.job_id
+            AND run.period_start_time > failed.period_start_time
+            AND run.period_start_time <= as_of
+            AND run.period_end_time <= as_of
+            AND run.result_state IS NOT NULL
+        ORDER BY run.period_start_time
+        LIMIT 1
+    ) AS following
+    WHERE failed.result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')
+        AND failed.period_start_time > as_of - days * INTERVAL '1 day'
+        AND failed.period_start_time <= as_of
+        AND failed.period_end_time <= as_of
+        AND following.result_state IN ('SUCCEEDED', 'SUCCESS')
+    ORDER BY following.period_end_time DESC, failed.run_id
 $$;
 
 -- Every streak of failures that a success of the window ended: from the end of its first failure,
 -- which may lie before the window, to the end of that success.
 CREATE FUNCTION lakeflow.recoveries(
-    as_of timestamptz DEFAULT now(), days double precision DEFAULT 30
+    as_of timestamptz DEFAULT now(), days double precision DEFAULT 7
 )
 RETURNS TABLE (
     workspace_id text,
@@ -641,83 +641,90 @@ RETURNS TABLE (
     seconds bigint
 )
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH decided AS (
+    WITH open_before AS (
         SELECT
-            run.*,
-            count(*) FILTER (WHERE run.is_success) OVER earlier AS streak
-        FROM lakeflow.job_runs(as_of, days) AS run
-        WHERE run.is_success OR run.is_failure
-        WINDOW earlier AS (
-            PARTITION BY run.workspace_id, run.job_id
-            ORDER BY run.started_at, run.run_id
-            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-        )
-    ),
-
-    streaks AS (
-        SELECT
-            each.workspace_id,
-            each.job_id,
-            each.streak,
-            count(*) FILTER (WHERE each.is_failure) AS failures,
-            min(each.ended_at) FILTER (WHERE each.is_failure) AS failed_at,
-            min(each.ended_at) FILTER (WHERE each.is_success) AS recovered_at
-        FROM decided AS each
-        GROUP BY each.workspace_id, each.job_id, each.streak
-        HAVING bool_or(each.is_success) AND (each.streak = 0 OR bool_or(each.is_failure))
-    ),
-
-    whole AS (
-        SELECT
-            streak.workspace_id,
-            streak.job_id,
-            streak.failures + COALESCE(before.failures, 0) AS failures,
-            LEAST(streak.failed_at, before.failed_at) AS failed_at,
-            streak.recovered_at
-        FROM streaks AS streak
-        LEFT JOIN LATERAL (
+            job.workspace_id,
+            job.job_id,
+            before.failures,
+            before.failed_at
+        FROM lakeflow.dim_job AS job
+        CROSS JOIN LATERAL (
             SELECT
                 count(*) AS failures,
                 min(run.period_end_time) AS failed_at
             FROM lakeflow.fact_job_run_timeline AS run
-            WHERE streak.streak = 0
-                AND run.workspace_id = streak.workspace_id
-                AND run.job_id = streak.job_id
+            WHERE run.workspace_id = job.workspace_id
+                AND run.job_id = job.job_id
                 AND run.period_start_time <= as_of - days * INTERVAL '1 day'
-                AND run.result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')
                 AND run.period_end_time <= as_of
+                AND run.result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')
                 AND run.period_start_time > COALESCE(
                     (
                         SELECT success.period_start_time
                         FROM lakeflow.fact_job_run_timeline AS success
-                        WHERE success.workspace_id = streak.workspace_id
-                            AND success.job_id = streak.job_id
+                        WHERE success.workspace_id = job.workspace_id
+                            AND success.job_id = job.job_id
                             AND success.period_start_time <= as_of - days * INTERVAL '1 day'
-                            AND success.result_state IN ('SUCCEEDED', 'SUCCESS')
                             AND success.period_end_time <= as_of
+                            AND success.result_state IN ('SUCCEEDED', 'SUCCESS')
                         ORDER BY success.period_start_time DESC
                         LIMIT 1
                     ),
                     '-infinity'
                 )
-        ) AS before ON true
+        ) AS before
+        WHERE before.failures > 0
+    ),
+
+    failed AS (
+        SELECT
+            each.workspace_id,
+            each.job_id,
+            each.failures,
+            each.failed_at,
+            as_of - days * INTERVAL '1 day' AS started_at
+        FROM open_before AS each
+        UNION ALL
+        SELECT
+            run.workspace_id,
+            run.job_id,
+            1,
+            run.period_end_time,
+            run.period_start_time
+        FROM lakeflow.fact_job_run_timeline AS run
+        WHERE run.result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')
+            AND run.period_start_time > as_of - days * INTERVAL '1 day'
+            AND run.period_start_time <= as_of
+            AND run.period_end_time <= as_of
     )
 
     SELECT
         each.workspace_id,
         each.job_id,
-        each.failures,
-        each.failed_at,
-        each.recovered_at,
-        GREATEST(0, floor(EXTRACT(epoch FROM each.recovered_at - each.failed_at)))::bigint
-    FROM whole AS each
-    WHERE each.failed_at IS NOT NULL
-    ORDER BY each.recovered_at DESC, each.workspace_id, each.job_id
+        sum(each.failures)::bigint,
+        min(each.failed_at),
+        recovered.recovered_at,
+        GREATEST(0, floor(EXTRACT(epoch FROM recovered.recovered_at - min(each.failed_at))))::bigint
+    FROM failed AS each
+    CROSS JOIN LATERAL (
+        SELECT success.period_end_time AS recovered_at
+        FROM lakeflow.fact_job_run_timeline AS success
+        WHERE success.workspace_id = each.workspace_id
+            AND success.job_id = each.job_id
+            AND success.period_start_time > each.started_at
+            AND success.period_start_time <= as_of
+            AND success.period_end_time <= as_of
+            AND success.result_state IN ('SUCCEEDED', 'SUCCESS')
+        ORDER BY success.period_start_time
+        LIMIT 1
+    ) AS recovered
+    GROUP BY each.workspace_id, each.job_id, recovered.recovered_at
+    ORDER BY recovered.recovered_at DESC, each.workspace_id, each.job_id
 $$;
 
 -- The mean time to recovery of each job.
 CREATE FUNCTION lakeflow.mttr(
-    as_of timestamptz DEFAULT now(), days double precision DEFAULT 30
+    as_of timestamptz DEFAULT now(), days double precision DEFAULT 7
 )
 RETURNS TABLE (
     workspace_id text,
