@@ -41,6 +41,7 @@ from rat_resources.metadata.runs import (
     RunStatus,
 )
 from rat_resources.mirror.lineage import reflect_lineage
+from rat_resources.mirror.tasks import describe_outputs, made_by
 from rat_resources.names import TableName
 from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import Pin
@@ -134,8 +135,8 @@ def state_versions(tx: Session, publication: Publication) -> None:
     tasks.complete(
         tx,
         task,
-        outputs=outputs_of(publication),
-        partitions=[each[0] for each in partitions["made"]] if partitions else [],
+        outputs=describe_outputs(publication.run_id, facts),
+        partitions=made_by(facts),
         input_versions=facts["inputs"],
     )
     versions.state_inputs(tx, task.id, facts["inputs"])
@@ -145,24 +146,6 @@ def state_versions(tx: Session, publication: Publication) -> None:
     cursors.state_cursors(
         tx, task.id, facts["cursors"], begins_anew=facts["begins_anew"]
     )
-
-
-def outputs_of(publication: Publication) -> dict[str, Any]:
-    """What a task made, as its row tells it."""
-    facts = publication.facts
-    return {
-        "run_id": str(publication.run_id),
-        "branch": publication.branch,
-        "unchanged": facts["unchanged"],
-        "paths": [facts["table"]["metadata_location"]] if facts["table"] else [],
-        "partitions": facts["partitions"]["made"] if facts["partitions"] else [],
-        "metrics": {
-            "rows_written": facts["rows_written"],
-            "rows_total": facts["rows_total"],
-            "bytes": facts["table"]["size_bytes"] if facts["table"] else None,
-        },
-        "cursors": facts["cursors"],
-    }
 
 
 def plan_archive(tx: Session, publication: Publication, planned: Facts) -> None:

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from rat_resources.mirror import clients, dags, jobs, updates
+from rat_resources.mirror import clients, dags, jobs, tasks, updates
 
 
 def reflect_runs(tx: Session, run_ids: Sequence[uuid.UUID]) -> None:
     """Make what the other schemas say of these runs what `rat.runs` says."""
+    tasks.reflect_runs(tx, run_ids)
     clients.reflect_runs(tx, run_ids)
     updates.reflect_updates(tx, run_ids)
 

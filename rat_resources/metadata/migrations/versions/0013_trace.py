@@ -15,7 +15,7 @@ def upgrade() -> None:
     """Create the schemas, their tables, the triggers and the views."""
     for schema in ("trace", "trace_by_name"):
         ensure_schema(op.get_bind(), schema)
-    for script in ("tables", "transitions", "by_name"):
+    for script in ("tables", "transitions", "by_name", "staleness"):
         execute_script(op.get_bind(), f"{revision}/{script}.sql")
 
 
