@@ -6,14 +6,29 @@ ever deleted: it is disabled. What RAT runs itself comes from `rat_resources.mir
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select, text
+from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from rat_resources.clients.finding import (
+    client_id_of,
+    client_names,
+    find_client,
+    find_pipeline_of,
+    find_rule,
+    pipeline_id_of,
+)
+from rat_resources.clients.fitting import (
+    check_client,
+    check_place,
+    check_rule,
+    check_run_place,
+    of_rule,
+)
 from rat_resources.clients.forms import (
     LONGEST_DESTINATION,
     LONGEST_NAME,
@@ -27,22 +42,19 @@ from rat_resources.clients.forms import (
     RunForm,
     check_clear,
     check_count,
-    check_partner,
     check_pipeline,
     check_text,
     check_word,
     read_time,
     unknown,
 )
+from rat_resources.external_runs.masking import mask_text
 from rat_resources.metadata import audit
 from rat_resources.metadata.base import Json
 from rat_resources.metadata.chm import (
-    OURS_SUFFIX,
-    PARTNER_SETTINGS,
     AlertRule,
     Channel,
     Client,
-    Origin,
     Pipeline,
     RuleType,
     Run,
@@ -71,22 +83,13 @@ def save_client(tx: Session, form: ClientForm, *, user: str) -> Saved:
     """Make or change a client; FormError lists everything that is wrong."""
     lock(tx, Client)
     issues = Issues()
-    check_text(issues, "name", form.name, longest=LONGEST_NAME)
-    check_text(issues, "rename", form.rename, longest=LONGEST_NAME)
-    check_clear(issues, form.clear, known=("partner", *PARTNER_SETTINGS))
-    check_partner(issues, form.partner)
     row = find_client(tx, form.name)
-    if row is None and form.rename is not None:
-        issues.add("name", unknown("client", form.name, known=client_names(tx)))
-    if form.rename not in (None, form.name) and find_client(tx, form.rename or ""):
-        issues.add("rename", f"there is a client {form.rename} already")
-    if row is not None and form.rename not in (None, form.name) and is_ours(tx, row):
-        issues.add("rename", f"{form.name} is a namespace, which keeps its name")
-    issues.refuse()
     values = given(name=form.rename, is_active=form.is_active)
     if form.partner is not None or form.clear:
         before = row.partner if row is not None else None
         values["partner"] = merge_partner(before, form)
+    check_client(tx, issues, form, row=row, partner=values.get("partner"))
+    issues.refuse()
     is_new = row is None
     row = row or Client(name=form.name)
     return write(tx, row, values, action="client", is_new=is_new, user=user)
@@ -179,8 +182,8 @@ def record_run(
         finished_at=finished,
         duration_seconds=seconds,
         rows_processed=form.rows_processed,
-        error_message=form.error_message or None,
-        status_reason=form.status_reason or None,
+        error_message=mask_text(form.error_message or "") or None,
+        status_reason=mask_text(form.status_reason or "") or None,
         payload={"recorded_by": user},
     )
     row = Run(pipeline_id=pipeline_id)
@@ -245,220 +248,3 @@ def merge_partner(before: Json | None, form: ClientForm) -> Json | None:
 def lock(tx: Session, model: type[Client | Pipeline | AlertRule]) -> None:
     """Let nobody else add rows until the commit: what is looked up stays true."""
     tx.execute(text(f"LOCK TABLE {model.__table__} IN SHARE ROW EXCLUSIVE MODE"))
-
-
-# Finding.
-
-
-def find_client(tx: Session, name: str) -> Client | None:
-    """The client of a name."""
-    return tx.scalars(select(Client).where(Client.name == name)).one_or_none()
-
-
-def find_pipeline_of(tx: Session, client: Client, name: str) -> Pipeline | None:
-    """The pipeline of a client by its name."""
-    found = select(Pipeline).where(
-        Pipeline.client_id == client.id, Pipeline.name == name
-    )
-    return tx.scalars(found).one_or_none()
-
-
-def find_rule(tx: Session, issues: Issues, rule_id: str | None) -> AlertRule | None:
-    """The rule of an id; an issue when there is none."""
-    if rule_id is None:
-        return None
-    try:
-        row = tx.get(AlertRule, uuid.UUID(rule_id))
-    except ValueError:
-        row = None
-    if row is None:
-        issues.add("id", f"there is no rule {rule_id}; leave it out to make one")
-    return row
-
-
-def client_id_of(tx: Session, issues: Issues, name: str | None) -> uuid.UUID | None:
-    """The id of a client; an issue when there is none of that name."""
-    if name is None:
-        return None
-    row = find_client(tx, name)
-    if row is None:
-        issues.add("client", unknown("client", name, known=client_names(tx)))
-    return row.id if row else None
-
-
-def pipeline_id_of(tx: Session, issues: Issues, word: str | None) -> uuid.UUID | None:
-    """The id of a pipeline that is written CLIENT/PIPELINE; an issue when there is none."""
-    if word is None:
-        return None
-    found = tx.scalar(paths().with_only_columns(Pipeline.id).where(PATH.in_([word])))
-    if found is None:
-        known = tx.scalars(paths()).all()
-        issues.add("pipeline", unknown("pipeline", word, known=known))
-    return found
-
-
-PATH = Client.name + "/" + Pipeline.name
-
-
-def paths() -> Select[Any]:
-    """Every pipeline as CLIENT/PIPELINE."""
-    return (
-        select(PATH)
-        .select_from(Pipeline)
-        .join(Client, Client.id == Pipeline.client_id)
-        .order_by(PATH)
-    )
-
-
-def client_names(tx: Session) -> Sequence[str]:
-    """The names of all clients."""
-    return tx.scalars(select(Client.name).order_by(Client.name)).all()
-
-
-def is_ours(tx: Session, client: Client) -> bool:
-    """Whether a client has pipelines that RAT runs."""
-    found = select(Pipeline.id).where(
-        Pipeline.client_id == client.id, Pipeline.origin == Origin.RAT
-    )
-    return tx.scalar(found.limit(1)) is not None
-
-
-# Checking.
-
-
-def check_place(
-    tx: Session,
-    issues: Issues,
-    form: PipelineForm,
-    *,
-    client: Client,
-    row: Pipeline | None,
-) -> None:
-    """A pipeline fits among the others of its client."""
-    if row is None:
-        if form.rename is not None:
-            known = select(Pipeline.name).where(Pipeline.client_id == client.id)
-            names = tx.scalars(known).all()
-            issues.add("name", unknown("pipeline", form.name, known=names))
-        for field in ("platform", "pipeline_type"):
-            if getattr(form, field) is None:
-                issues.add(field, "a new pipeline needs one")
-    elif row.origin == Origin.RAT:
-        refuse_ours(issues, form)
-        return
-    for field in ("name", "rename", "external_id"):
-        if (getattr(form, field) or "").endswith(OURS_SUFFIX):
-            issues.add(field, f"only RAT's own may end with `{OURS_SUFFIX.strip()}`")
-    if form.rename not in (None, form.name) and find_pipeline_of(
-        tx, client, form.rename or ""
-    ):
-        issues.add("rename", f"{client.name} has a pipeline {form.rename} already")
-    check_external_id(tx, issues, form, client=client, row=row)
-
-
-def refuse_ours(issues: Issues, form: PipelineForm) -> None:
-    """Of a pipeline that RAT runs, a person decides only whether it is active."""
-    for field in fields(form):
-        value = getattr(form, field.name)
-        if field.name not in ("client", "name", "is_active") and value:
-            issues.add(
-                field.name, f"{form.name} is RAT's own: only is_active can be set"
-            )
-
-
-def check_external_id(
-    tx: Session,
-    issues: Issues,
-    form: PipelineForm,
-    *,
-    client: Client,
-    row: Pipeline | None,
-) -> None:
-    """No other pipeline of the client and the platform has the id."""
-    platform = form.platform or (row.platform if row else None)
-    external_id = form.external_id or (row.external_id if row else None)
-    if issues or external_id is None or "external_id" in form.clear:
-        return
-    found = select(Pipeline).where(
-        Pipeline.client_id == client.id,
-        Pipeline.platform == platform,
-        Pipeline.external_id == external_id,
-    )
-    other = tx.scalars(found).one_or_none()
-    if other is not None and other is not row:
-        issues.add("external_id", f"pipeline {other.name} on {platform} has it already")
-
-
-def of_rule(row: AlertRule) -> dict[str, Any]:
-    """What a rule is now."""
-    names = ("client_id", "pipeline_id", "rule_type", "threshold", "window_minutes")
-    return {
-        key: getattr(row, key)
-        for key in (*names, "channel", "destination", "is_enabled")
-    }
-
-
-def check_rule(
-    tx: Session,
-    issues: Issues,
-    whole: Mapping[str, Any],
-    *,
-    form: RuleForm,
-    row: AlertRule,
-) -> None:
-    """A rule as it would be is whole, and nobody else's."""
-    named = form.client is not None or form.pipeline is not None
-    if whole["client_id"] is None and whole["pipeline_id"] is None and not named:
-        issues.add("client", "a rule needs a client, a pipeline, or both")
-    for field in ("rule_type", "channel", "destination"):
-        if whole[field] is None:
-            issues.add(field, "a rule needs one")
-    for field in ("threshold", "window_minutes"):
-        value = whole[field]
-        if value is not None and not 0 < value <= MOST_INTEGER:
-            issues.add(field, f"{value} is not between 1 and {MOST_INTEGER}")
-        elif value is None and whole["rule_type"] == RuleType.FAILURES_IN_WINDOW:
-            issues.add(field, "failures_in_window needs one")
-    if issues:
-        return
-    if whole["client_id"] and whole["pipeline_id"]:
-        pipeline = tx.get_one(Pipeline, whole["pipeline_id"])
-        if pipeline.client_id != whole["client_id"]:
-            issues.add("pipeline", f"{pipeline.name} is another client's")
-    check_twin(tx, issues, whole, row=row)
-
-
-def check_twin(
-    tx: Session, issues: Issues, whole: Mapping[str, Any], *, row: AlertRule
-) -> None:
-    """No other enabled rule says the same."""
-    if not whole["is_enabled"]:
-        return
-    keys = ("client_id", "pipeline_id", "rule_type", "channel", "destination")
-    same = [getattr(AlertRule, key).is_not_distinct_from(whole[key]) for key in keys]
-    with tx.no_autoflush:
-        others = tx.scalars(select(AlertRule).where(AlertRule.is_enabled, *same)).all()
-    for other in others:
-        if other is not row:
-            issues.add("destination", f"rule {other.id} tells it there already")
-
-
-def check_run_place(
-    tx: Session, issues: Issues, form: RunForm, *, pipeline_id: uuid.UUID | None
-) -> None:
-    """A run is of an external pipeline, which has none of its id."""
-    if pipeline_id is None:
-        return
-    if tx.get_one(Pipeline, pipeline_id).origin == Origin.RAT:
-        issues.add(
-            "pipeline", f"{form.pipeline} is RAT's own: it tells its runs itself"
-        )
-    if form.external_run_id is not None:
-        found = select(Run.status).where(
-            Run.pipeline_id == pipeline_id, Run.external_run_id == form.external_run_id
-        )
-        status = tx.scalar(found)
-        if status is not None:
-            issues.add(
-                "external_run_id", f"there is a run {form.external_run_id}: {status}"
-            )

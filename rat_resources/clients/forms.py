@@ -3,7 +3,6 @@
 Each check looks at one field by itself; what depends on other rows is `rat_resources.clients`.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from enum import StrEnum
 from rat_resources.errors import AuthorError
 from rat_resources.metadata.base import Json
 from rat_resources.metadata.chm import (
-    PARTNER_SETTINGS,
     Environment,
     PipelineType,
     Platform,
@@ -23,10 +21,6 @@ LONGEST_NAME = 255
 LONGEST_DESTINATION = 512
 MOST_INTEGER = 2**31 - 1
 MOST_BIGINT = 2**63 - 1
-
-TOKEN = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
-BASE_URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
-POLICIES = ("ignore", "reject")
 
 
 class FormError(AuthorError):
@@ -145,28 +139,6 @@ def check_clear(issues: Issues, clear: Sequence[str], *, known: Sequence[str]) -
             issues.add(
                 "clear", f"{each} cannot be empty, only {', '.join(known)}{hint}"
             )
-
-
-def check_partner(issues: Issues, partner: Json | None) -> None:
-    """The settings of a partner are known, and hold no secret."""
-    for key, value in (partner or {}).items():
-        field = f"partner.{key}"
-        if key not in PARTNER_SETTINGS:
-            guess = nearest(key, PARTNER_SETTINGS)
-            issues.add(field, f"unknown{f'; did you mean {guess}?' if guess else ''}")
-        elif key == "token" and not TOKEN.fullmatch(str(value)):
-            # Not repeated: it may be the token itself.
-            issues.add(
-                field, "write env:NAME, the variable that holds it, never the token"
-            )
-        elif key == "base_url" and not BASE_URL.fullmatch(str(value)):
-            issues.add(
-                field, "write http(s)://host/path, without a user, a query or a #"
-            )
-        elif key == "policy" and value not in POLICIES:
-            issues.add(field, f"{value} is none of {', '.join(POLICIES)}")
-        elif key in ("timeout", "retries", "backoff") and value < 0:
-            issues.add(field, f"{value} is negative")
 
 
 def check_pipeline(issues: Issues, form: PipelineForm) -> None:

@@ -105,10 +105,10 @@ def test_everything_wrong_with_a_client_is_said_at_once(metadata: Metadata) -> N
         "clear": "tokn cannot be empty, only partner, base_url, token, timeout,"
         " retries, backoff, policy; did you mean token?",
         "partner.base_ulr": "unknown; did you mean base_url?",
-        "partner.base_url": "write http(s)://host/path, without a user, a query or a #",
-        "partner.token": "write env:NAME, the variable that holds it, never the token",
-        "partner.policy": "x is none of ignore, reject",
-        "partner.retries": "-1 is negative",
+        "partner.base_url": "write https://host/path, without a user and a password",
+        "partner.token": "write env:NAME, the environment variable that holds it",
+        "partner.policy": "write one of ignore, reject",
+        "partner.retries": "write a number from 0 to 20",
     }
 
 
@@ -282,7 +282,10 @@ def test_a_run_by_hand_has_an_id_of_its_own_and_its_duration(
         make_pipeline(tx)
 
         saved = record(
-            tx, started_at="2026-05-01T12:00:00Z", finished_at="2026-05-01T12:01:30"
+            tx,
+            started_at="2026-05-01T12:00:00Z",
+            finished_at="2026-05-01T12:01:30",
+            error_message="no reply to token=s3cret",
         )
 
         row = tx.get_one(Run, saved.id)
@@ -290,6 +293,7 @@ def test_a_run_by_hand_has_an_id_of_its_own_and_its_duration(
         assert row.started_at == datetime(2026, 5, 1, 12, tzinfo=UTC)
         assert row.duration_seconds == 90
         assert row.payload == {"recorded_by": "ann"}
+        assert row.error_message == "no reply to token=***"
 
 
 def test_a_run_that_is_there_is_not_recorded_again(metadata: Metadata) -> None:
