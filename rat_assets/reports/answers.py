@@ -18,6 +18,7 @@ from rat_resources.lake.rows import as_json
 from rat_resources.metadata.health import Question, Row
 from rat_resources.platform import Platform
 
+HOUR = timedelta(hours=1)
 NAME = "pipeline"  # the column that says of which pipeline a row is
 
 
@@ -31,7 +32,9 @@ class Part:
     nothing: str  # what it means when there is nothing to show
     given: Mapping[str, object] = field(default_factory=dict)
     named: tuple[str, ...] = ()  # columns that are shown as one dotted name
+    hidden: tuple[str, ...] = ()  # columns that only programs need
     newest_first: bool = False  # of the rows under a picture
+    first: tuple[str, object] = ("", None)  # a column: the rows with this value lead
     each: str = ""  # a column: every value of it has charts of its own
     days: int = 0  # which lines show, up to now; 0: those of their points
 
@@ -73,8 +76,11 @@ class Answer:
     @property
     def table(self) -> list[dict[str, object]]:
         """Its rows as JSON has them, those first that people look for."""
-        rows = reversed(self.rows) if self.part.newest_first else self.rows
-        return [{name: as_json(value) for name, value in row.items()} for row in rows]
+        column, value = self.part.first
+        rows = sorted(self.rows, key=lambda row: row.get(column) != value)
+        if self.part.newest_first:
+            rows.reverse()
+        return [{name: as_json(each) for name, each in row.items()} for row in rows]
 
 
 def answer(whole: Platform, report: Report) -> tuple[Answer, ...]:
@@ -85,7 +91,7 @@ def answer(whole: Platform, report: Report) -> tuple[Answer, ...]:
             part.question.ask(tx, as_of=now, **part.given) for part in report.parts
         ]
     return tuple(
-        read_answer(whole, part, rows=[name_row(part, row) for row in rows], now=now)
+        read_answer(whole, part, rows=[shape(part, row) for row in rows], now=now)
         for part, rows in zip(report.parts, found, strict=True)
     )
 
@@ -95,13 +101,11 @@ def read_report(whole: Platform, report: Report) -> tuple[Points, ...]:
     return tuple(points for each in answer(whole, report) for points in each.points)
 
 
-def name_row(part: Part, row: Row) -> Row:
-    """A row with the columns of a name as one."""
-    if not part.named:
-        return row
-    name = ".".join(str(row[each]) for each in part.named)
-    rest = {key: value for key, value in row.items() if key not in part.named}
-    return {NAME: name} | rest
+def shape(part: Part, row: Row) -> Row:
+    """A row as people read it: the columns of a name as one."""
+    name = {NAME: ".".join(str(row[each]) for each in part.named)} if part.named else {}
+    left_out = (*part.named, *part.hidden)
+    return name | {key: value for key, value in row.items() if key not in left_out}
 
 
 def read_answer(
@@ -135,7 +139,15 @@ def read_group(
 ) -> tuple[Points, ...]:
     """What charts show of some rows."""
     columns = {name for chart in charts for name in chart.columns}
-    drawn = [{name: row[name] for name in row if name in columns} for row in rows]
+    drawn = [
+        {name: drawable(value) for name, value in row.items() if name in columns}
+        for row in rows
+    ]
     with whole.lake.connect() as connection:
         connection.register("report", pa.Table.from_pylist(drawn))
         return read_charts(connection, charts, relation="report")
+
+
+def drawable(value: object) -> object:
+    """A value that a chart can lay out: a time that passed as hours."""
+    return value / HOUR if isinstance(value, timedelta) else value

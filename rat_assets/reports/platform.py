@@ -106,6 +106,89 @@ PLATFORM_HEALTH = Report(
             nothing="no run failed in the last 30 days",
             named=TABLE,
         ),
+        Part(
+            "Time to recover",
+            health.RECOVERY_TIMES,
+            (
+                Chart(
+                    "From the first failure to the next success, mean of 30 days",
+                    "bar",
+                    x="pipeline",
+                    y=("mttr_seconds",),
+                    unit="seconds",
+                ),
+            ),
+            nothing="no pipeline had to recover in the last 30 days",
+            named=TABLE,
+        ),
+    ),
+)
+CLIENT_HEALTH = Report(
+    "client_health",
+    "Client health",
+    "How the pipelines of each client do: ours by namespace, and those that run elsewhere.",
+    (
+        Part(
+            "Latest status",
+            health.LATEST_STATUS,
+            (
+                Chart(
+                    "Pipelines by the status of their latest run",
+                    "bar",
+                    x="client",
+                    y=("latest_status",),
+                    series="latest_status",
+                    aggregate="count",
+                    unit="pipelines",
+                ),
+            ),
+            nothing="no active pipeline has run yet",
+            hidden=("run_id", "pipeline_id"),
+            first=("latest_status", "failed"),
+        ),
+        Part(
+            "Failures",
+            health.FAILURES_PER_CLIENT,
+            (
+                Chart(
+                    "Failed runs of the last 24 hours and of the last 7 days",
+                    "bar",
+                    x="client",
+                    y=("failed_24h", "failed_7d"),
+                    unit="runs",
+                ),
+            ),
+            nothing="no run failed in the last 7 days",
+        ),
+        Part(
+            "Risk",
+            health.CLIENT_RISK,
+            (
+                Chart(
+                    "Share of runs that failed in the last 7 days",
+                    "bar",
+                    x="client",
+                    y=("failure_rate_pct",),
+                    unit="% of runs",
+                ),
+            ),
+            nothing="no run failed in the last 7 days",
+        ),
+        Part(
+            "Freshness",
+            health.FRESHNESS_WATCHLIST,
+            (
+                Chart(
+                    "Time since the last success",
+                    "bar",
+                    x="pipeline",
+                    y=("success_age",),
+                    unit="hours",
+                ),
+            ),
+            nothing="no active pipeline has succeeded yet",
+            named=("client", "pipeline"),
+        ),
     ),
 )
 QUALITY = Report(
@@ -165,7 +248,8 @@ QUALITY = Report(
     ),
 )
 REPORTS: Mapping[str, Report] = {
-    each.name: each for each in (PLATFORM_HEALTH, QUALITY, ROWS_PER_TABLE)
+    each.name: each
+    for each in (CLIENT_HEALTH, PLATFORM_HEALTH, QUALITY, ROWS_PER_TABLE)
 }
 
 

@@ -57,6 +57,11 @@ FLAKIEST_PIPELINES = Question(
     "the pipelines that fail, those first that go back and forth between failure and success",
     {"days": 30, "top": 20},
 )
+RECOVERY_TIMES = Question(
+    "rat.recovery_times",
+    "how long each pipeline takes from its first failure to its next success, in the mean",
+    {"days": 30, "top": 20},
+)
 FRESHNESS = Question(
     "rat.freshness",
     "when each pipeline published last, how often it usually succeeds, and how late it is by that",
@@ -94,6 +99,7 @@ RAT = (
     RUNS_PER_DAY,
     SLOWEST_PIPELINES,
     FLAKIEST_PIPELINES,
+    RECOVERY_TIMES,
     FRESHNESS,
     ROWS_PER_TABLE,
     QUALITY_HISTORY,

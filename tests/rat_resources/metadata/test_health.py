@@ -212,6 +212,27 @@ def test_the_flakiest_go_back_and_forth(metadata: Metadata) -> None:
     ]
 
 
+def test_recovery_lasts_from_the_first_failure_to_the_next_success(
+    metadata: Metadata,
+) -> None:
+    # A letter an hour, the last one at noon.
+    stories = {"steady": "sss", "mended": "fsffscfs", "broken": "sff"}
+    words = {"s": "success", "f": "failed", "c": "cancelled"}
+    with metadata.transaction() as tx:
+        for name, story in stories.items():
+            pipeline_id = make_old_pipeline(tx, name)
+            for hours, letter in enumerate(reversed(story)):
+                make_run(tx, pipeline_id, words[letter], ended=NOON - hours * HOUR)
+
+        rows = health.RECOVERY_TIMES.ask(tx, as_of=NOON)
+
+    # Streaks of 1, 2 and 1 hours.
+    assert [tuple(row.values())[2:] for row in rows] == [
+        ("mended", 4, 3, Decimal("4800.000"), None),
+        ("broken", 2, 0, None, NOON - HOUR),
+    ]
+
+
 def test_only_as_many_are_told_as_somebody_asks_for(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
         for name in ("b", "a", "c"):

@@ -176,6 +176,78 @@ LANGUAGE sql STABLE AS $$
     LIMIT top
 $$;
 
+CREATE FUNCTION rat.recovery_times(
+    as_of timestamptz DEFAULT now(), days integer DEFAULT 30, top integer DEFAULT 20
+)
+RETURNS TABLE (
+    namespace varchar,
+    layer varchar,
+    pipeline varchar,
+    failures bigint,
+    recoveries bigint,
+    mttr_seconds numeric,
+    failing_since timestamptz
+)
+LANGUAGE sql STABLE AS $$
+    WITH ended AS (
+        SELECT
+            pipeline_id,
+            finished_at,
+            status,
+            -- A success closes the streak of the failures before it.
+            count(*) FILTER (WHERE status = 'success') OVER (
+                PARTITION BY pipeline_id
+                ORDER BY finished_at, id
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS streak
+        FROM rat.runs
+        WHERE status IN ('success', 'failed')
+            AND finished_at > as_of - make_interval(days => days)
+            AND finished_at <= as_of
+    ),
+
+    streaks AS (
+        SELECT
+            pipeline_id,
+            count(*) FILTER (WHERE status = 'failed') AS failures,
+            min(finished_at) FILTER (WHERE status = 'failed') AS failed_at,
+            min(finished_at) FILTER (WHERE status = 'success') AS recovered_at
+        FROM ended
+        GROUP BY pipeline_id, streak
+        HAVING count(*) FILTER (WHERE status = 'failed') > 0
+    ),
+
+    told AS (
+        SELECT
+            pipeline_id,
+            sum(failures)::bigint AS failures,
+            count(recovered_at) AS recoveries,
+            round(avg(extract(epoch FROM recovered_at - failed_at)), 3) AS mttr_seconds,
+            max(failed_at) FILTER (WHERE recovered_at IS NULL) AS failing_since
+        FROM streaks
+        GROUP BY pipeline_id
+    )
+
+    SELECT
+        pipelines.namespace,
+        pipelines.layer,
+        pipelines.name,
+        told.failures,
+        told.recoveries,
+        told.mttr_seconds,
+        told.failing_since
+    FROM told
+    JOIN rat.pipelines ON pipelines.id = told.pipeline_id
+    ORDER BY
+        told.mttr_seconds DESC NULLS LAST,
+        told.failing_since,
+        pipelines.namespace,
+        pipelines.layer,
+        pipelines.name,
+        pipelines.id
+    LIMIT top
+$$;
+
 CREATE FUNCTION rat.freshness(as_of timestamptz DEFAULT now())
 RETURNS TABLE (
     namespace varchar,
