@@ -15,7 +15,7 @@ from dagster._core.definitions.definitions_load_context import (
 )
 from sqlalchemy import select
 
-from rat_assets import actions, clients
+from rat_assets import actions, clients, external_runs
 from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
@@ -29,6 +29,7 @@ from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import RELEASE_TAG
 from rat_resources.specs import PipelineSpec
 from rat_resources.wiring import resources
+from rat_sensors.external_runs import build_files_sensor, build_sync_schedule
 from rat_sensors.jobs import pipelines_job, reports_job
 from rat_sensors.mirror import mirror
 from rat_sensors.reports import reports_schedule
@@ -106,25 +107,25 @@ def build_definitions(
     jobs: list[Any] = [
         *actions.jobs(),
         *clients.jobs(),
+        *external_runs.jobs(),
         *([job] if runnable else []),
         *([drawing] if reports else []),
     ]
+    # A command neither watches nor waits.
+    clocks = [reports_schedule(drawing)] if reports else []
+    watchers: list[dg.SensorDefinition] = []
+    if only is None:
+        clocks.append(build_sync_schedule(external_runs.sync_job))
+        watchers = [mirror, build_files_sensor(external_runs.ingest_job)]
+    if runnable and only is None:
+        watchers += build_sensors(
+            job, reconcile=reconcile_tick, written=[each.table for each in written]
+        )
     return dg.Definitions(
         assets=[*assets, *broken, *zone_specs(zones), *reports],
         jobs=jobs,
-        schedules=[reports_schedule(drawing)] if reports else [],
-        sensors=[
-            *([mirror] if only is None else []),
-            *(
-                build_sensors(
-                    job,
-                    reconcile=reconcile_tick,
-                    written=[each.table for each in written],
-                )
-                if runnable and only is None
-                else []
-            ),
-        ],
+        schedules=clocks,
+        sensors=watchers,
         resources=dict(resources()),
         executor=dg.in_process_executor,
     )
