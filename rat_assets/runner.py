@@ -124,7 +124,7 @@ def run(
         instance=instance,
         tags=ask.tags | {RELEASE_TAG: str(release)},
     )
-    log.catch_up(whole.metadata)
+    log.try_to_catch_up(whole.metadata)
     with whole.metadata.transaction() as tx:
         return RunReport(
             dagster_run_id, tuple(report(tx, dagster_run_id, tables=chosen))

@@ -134,7 +134,7 @@ class Play:
                 claim=runner.draw_reports(instance),
                 otherwise="a report could not be drawn; see its run in the UI",
             )
-            log.catch_up(self.whole.metadata)
+            log.try_to_catch_up(self.whole.metadata)
             self.say("`rat report` lists them")
 
     def end(self) -> None:

@@ -4,15 +4,17 @@ What happened since is `mirror.positions`, what is said of a run `mirror.job_run
 transaction tells a few hundred runs, a call may be given a time. Two at once take turns.
 """
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from rat_resources.errors import RatError
 from rat_resources.metadata import Metadata
 from rat_resources.mirror import job_runs, positions
 from rat_resources.mirror.positions import EVENTS, FEEDS, RUNS
@@ -75,6 +77,17 @@ def catch_up(metadata: Metadata, *, budget: timedelta = FOREVER) -> Progress:
             is_last = read_on(tx, read_to, late=late, progress=progress)
         late = frozenset()
     return progress
+
+
+def try_to_catch_up(metadata: Metadata) -> None:
+    """Tell what happened, if it can be told now: the run that just ended is what counts.
+
+    What is left is told by the sensor, or by the next command.
+    """
+    try:
+        catch_up(metadata)
+    except (SQLAlchemyError, RatError):
+        logging.getLogger(__name__).warning("not mirrored yet", exc_info=True)
 
 
 def has_dagster(tx: Session) -> bool:

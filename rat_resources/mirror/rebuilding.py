@@ -80,7 +80,9 @@ def batches(metadata: Metadata) -> Iterator[list[uuid.UUID]]:
         if newest is not None:
             page = page.where(place > newest)
         with metadata.transaction() as tx:
-            found = [row.tuple() for row in tx.execute(page.limit(TOGETHER))]
+            found = [
+                (row.created_at, row.id) for row in tx.execute(page.limit(TOGETHER))
+            ]
         if not found:
             return
         newest = found[-1]
