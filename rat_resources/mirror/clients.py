@@ -139,59 +139,63 @@ RUNS = text("""
             = concat_ws('.', pipelines.namespace, pipelines.layer, pipelines.name)
         LEFT JOIN rat.pipeline_versions AS versions ON versions.id = runs.version_id
         WHERE runs.id = ANY(:ids)
+    ),
+    written AS (
+        INSERT INTO chm.runs AS ours (
+            id, pipeline_id, external_run_id, status, started_at, finished_at, duration_seconds,
+            rows_processed, error_message, status_reason, payload, created_at
+        )
+        SELECT
+            id,
+            ours_id,
+            id::text,
+            word,
+            started_at,
+            finished_at,
+            duration_ms / 1000,
+            rows_written,
+            CASE WHEN word = 'failed' THEN said END,
+            CASE
+                WHEN word = 'skipped' THEN 'nothing new; asked for: ' || trigger
+                WHEN word = 'canceled' THEN COALESCE(said, 'cancelled') || '; asked for: ' || trigger
+                ELSE 'asked for: ' || trigger
+            END,
+            jsonb_strip_nulls(jsonb_build_object(
+                'dagster_run_id', dagster_run_id,
+                'attempt', attempt,
+                'trigger', trigger,
+                'version', version_number,
+                'full_refresh', full_refresh,
+                'branch', branch,
+                'base_commit', base_commit,
+                'commit', commit,
+                'snapshot_id', snapshot_id::text,
+                'rows_total', rows_total
+            )),
+            created_at
+        FROM told
+        ON CONFLICT (id) DO UPDATE SET
+            status = excluded.status,
+            started_at = excluded.started_at,
+            finished_at = excluded.finished_at,
+            duration_seconds = excluded.duration_seconds,
+            rows_processed = excluded.rows_processed,
+            error_message = excluded.error_message,
+            status_reason = excluded.status_reason,
+            payload = excluded.payload,
+            ingested_at = now()
+        WHERE (
+            ours.status, ours.started_at, ours.finished_at, ours.duration_seconds,
+            ours.rows_processed, ours.error_message, ours.status_reason, ours.payload
+        ) IS DISTINCT FROM (
+            excluded.status, excluded.started_at, excluded.finished_at, excluded.duration_seconds,
+            excluded.rows_processed, excluded.error_message, excluded.status_reason, excluded.payload
+        )
+        -- What somebody else made final stays so: `rat audit` tells of it.
+        AND (ours.status = 'running' OR ours.status = excluded.status)
+        RETURNING 1
     )
-    INSERT INTO chm.runs AS ours (
-        id, pipeline_id, external_run_id, status, started_at, finished_at, duration_seconds,
-        rows_processed, error_message, status_reason, payload, created_at
-    )
-    SELECT
-        id,
-        ours_id,
-        id::text,
-        word,
-        started_at,
-        finished_at,
-        duration_ms / 1000,
-        rows_written,
-        CASE WHEN word = 'failed' THEN said END,
-        CASE
-            WHEN word = 'skipped' THEN 'nothing new; asked for: ' || trigger
-            WHEN word = 'canceled' THEN COALESCE(said, 'cancelled') || '; asked for: ' || trigger
-            ELSE 'asked for: ' || trigger
-        END,
-        jsonb_strip_nulls(jsonb_build_object(
-            'dagster_run_id', dagster_run_id,
-            'attempt', attempt,
-            'trigger', trigger,
-            'version', version_number,
-            'full_refresh', full_refresh,
-            'branch', branch,
-            'base_commit', base_commit,
-            'commit', commit,
-            'snapshot_id', snapshot_id::text,
-            'rows_total', rows_total
-        )),
-        created_at
-    FROM told
-    ON CONFLICT (id) DO UPDATE SET
-        status = excluded.status,
-        started_at = excluded.started_at,
-        finished_at = excluded.finished_at,
-        duration_seconds = excluded.duration_seconds,
-        rows_processed = excluded.rows_processed,
-        error_message = excluded.error_message,
-        status_reason = excluded.status_reason,
-        payload = excluded.payload,
-        ingested_at = now()
-    WHERE (
-        ours.status, ours.started_at, ours.finished_at, ours.duration_seconds,
-        ours.rows_processed, ours.error_message, ours.status_reason, ours.payload
-    ) IS DISTINCT FROM (
-        excluded.status, excluded.started_at, excluded.finished_at, excluded.duration_seconds,
-        excluded.rows_processed, excluded.error_message, excluded.status_reason, excluded.payload
-    )
-    -- What somebody else made final stays so: `rat audit` tells of it.
-    AND (ours.status = 'running' OR ours.status = excluded.status)
+    SELECT count(*) FROM written
 """).bindparams(bindparam("words", type_=jsonb))
 
 
@@ -203,9 +207,10 @@ def reflect_pipelines(tx: Session) -> None:
 
 def reflect_runs(tx: Session, run_ids: Sequence[uuid.UUID]) -> None:
     """Make our runs what `rat.runs` says of these."""
-    ids = list(run_ids)
-    # A pipeline that was retired before there were clients has not been told of.
-    if tx.execute(UNKNOWN, {"ids": ids}).scalar():
-        reflect_pipelines(tx)
     words = {status: each.chm for status, each in OF_RUN.items()}
-    tx.execute(RUNS, {"ids": ids, "words": words, "skipped": CHM_SKIPPED})
+    told = {"ids": list(run_ids), "words": words, "skipped": CHM_SKIPPED}
+    written = tx.execute(RUNS, told).scalar_one()
+    # A pipeline that was retired before there were clients has not been told of.
+    if written < len(run_ids) and tx.execute(UNKNOWN, {"ids": told["ids"]}).scalar():
+        reflect_pipelines(tx)
+        tx.execute(RUNS, told)

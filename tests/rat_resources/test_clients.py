@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from rat_resources import clients, mirror
+from rat_resources import clients
 from rat_resources.clients import Saved
 from rat_resources.clients.forms import (
     ClientForm,
@@ -20,6 +20,7 @@ from rat_resources.clients.forms import (
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.audit import AuditLog
 from rat_resources.metadata.chm import AlertRule, Client, Pipeline, Run
+from rat_resources.mirror.clients import reflect_pipelines
 from tests.rat_resources import rows
 
 MANUAL = uuid.UUID(int=7)
@@ -132,7 +133,7 @@ def test_a_name_that_is_taken_is_refused(metadata: Metadata) -> None:
 def test_a_namespace_keeps_its_name(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
         rows.make_pipeline(tx)
-        mirror.reflect_pipelines(tx)
+        reflect_pipelines(tx)
 
         found = issues(save_client, tx, name="shop", rename="store")
 
@@ -190,7 +191,7 @@ def test_of_our_own_pipelines_only_the_switch_is_a_persons(metadata: Metadata) -
     ours = {"client": "shop", "name": "bronze.orders"}
     with metadata.transaction() as tx:
         rows.make_pipeline(tx)
-        mirror.reflect_pipelines(tx)
+        reflect_pipelines(tx)
 
         found = issues(save_pipeline, tx, **ours, platform="dbt", clear=["description"])
         saved = save_pipeline(tx, **ours, is_active=True)
@@ -309,7 +310,7 @@ def test_a_run_that_is_there_is_not_recorded_again(metadata: Metadata) -> None:
 def test_everything_wrong_with_a_run_is_said_at_once(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
         rows.make_pipeline(tx)
-        mirror.reflect_pipelines(tx)
+        reflect_pipelines(tx)
 
         found = issues(
             record,

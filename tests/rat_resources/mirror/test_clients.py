@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from rat_resources import mirror
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.chm import Client, Pipeline, Run
 from rat_resources.metadata.pipelines import (
@@ -19,6 +18,8 @@ from rat_resources.metadata.pipelines import (
 )
 from rat_resources.metadata.pipelines import Pipeline as RatPipeline
 from rat_resources.metadata.runs import Run as RatRun
+from rat_resources.metadata.runs import RunStatus
+from rat_resources.mirror import clients
 from tests.factories import Shop
 from tests.rat_resources.rows import make_pipeline, make_run
 
@@ -53,7 +54,7 @@ def retire(tx: Session, pipeline_id: uuid.UUID, *, number: int) -> None:
 
 def ours(tx: Session, table: str = "shop.bronze.orders") -> Pipeline:
     """What CHM says of a pipeline of ours."""
-    mirror.reflect_pipelines(tx)
+    clients.reflect_pipelines(tx)
     tx.expire_all()
     return tx.scalars(select(Pipeline).where(Pipeline.table_name == table)).one()
 
@@ -61,7 +62,7 @@ def ours(tx: Session, table: str = "shop.bronze.orders") -> Pipeline:
 def told(tx: Session, run_id: uuid.UUID) -> Run:
     """What CHM says of a run of ours."""
     tx.flush()
-    mirror.reflect_runs(tx, [run_id])
+    clients.reflect_runs(tx, [run_id])
     tx.expire_all()
     return tx.get_one(Run, run_id)
 
@@ -139,12 +140,12 @@ def test_an_external_pipeline_keeps_its_name_and_its_id(metadata: Metadata) -> N
 def test_telling_it_again_changes_no_row(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
         run_id = make_run(tx, make_pipeline(tx))
-        mirror.reflect_runs(tx, [run_id])
+        clients.reflect_runs(tx, [run_id])
     before = stamps(metadata)
 
     with metadata.transaction() as tx:
-        mirror.reflect_pipelines(tx)
-        mirror.reflect_runs(tx, [run_id])
+        clients.reflect_pipelines(tx)
+        clients.reflect_runs(tx, [run_id])
 
     assert stamps(metadata) == before
 
@@ -200,7 +201,9 @@ def test_a_run_is_told_in_the_words_of_chm(
     reason: str,
 ) -> None:
     with metadata.transaction() as tx:
-        run_id = make_run(tx, make_pipeline(tx))
+        waits = facts["status"] == RunStatus.PENDING
+        before = RunStatus.PENDING if waits else RunStatus.RUNNING
+        run_id = make_run(tx, make_pipeline(tx), status=before)
         ended = facts["status"] not in ("pending", "running")
         values = facts | ({"finished_at": NOON} if ended else {})
         tx.execute(update(RatRun).where(RatRun.id == run_id).values(**values))
