@@ -24,14 +24,6 @@ from rat_resources.metadata.health import QUESTIONS, Question
 
 WARM, COLD = 20, 3
 SINGLE, BATCHES, BATCH = 200, 5, 1000
-TABLES = (
-    "rat.runs",
-    "rat.quality_results",
-    "chm.runs",
-    "lakeflow.fact_pipeline_update_timeline",
-    "lakeflow.fact_job_run_timeline",
-    "lakeflow.fact_job_task_run_timeline",
-)
 
 
 def main() -> None:
@@ -142,7 +134,7 @@ def measure_sizes(metadata: Metadata) -> Figures:
 def read_sizes(metadata: Metadata) -> Iterator[tuple[str, ...]]:
     """The rows and the bytes of every large table, and the whole."""
     with metadata.engine.connect() as connection:
-        for table in TABLES:
+        for table in history.TABLES:
             size = text(
                 f"SELECT count(*), pg_table_size('{table}'), pg_indexes_size('{table}')"
                 f" FROM {table}"
