@@ -203,13 +203,13 @@ LOOKUPS: Mapping[Question, str] = {
 JOB_RATES = Question(
     "lakeflow.job_rates",
     "how many runs of each job ended how, and what shares that makes",
-    {"days": 30},
+    {"days": 7},
 )
-RATES = Question("lakeflow.rates", "the same over all jobs", {"days": 30})
+RATES = Question("lakeflow.rates", "the same over all jobs", {"days": 7})
 LOW_SUCCESS_JOBS = Question(
     "lakeflow.low_success_jobs",
     "the jobs that succeed least",
-    {"days": 30, "at_least": 5, "top": 15},
+    {"days": 7, "at_least": 5, "top": 15},
 )
 SUCCESS_DROPS = Question(
     "lakeflow.success_drops",
@@ -219,17 +219,17 @@ SUCCESS_DROPS = Question(
 JOB_DURATIONS = Question(
     "lakeflow.job_durations",
     "how long the runs of each job take: mean, percentiles, spread, runs of over an hour",
-    {"days": 30, "at_least": 5, "finished": False},
+    {"days": 7, "at_least": 5, "finished": False},
 )
 OUTLIERS = Question(
     "lakeflow.outliers",
     "the jobs whose longest run is far from what nine in ten need",
-    {"days": 30, "at_least": 5, "factor": Decimal("1.5")},
+    {"days": 7, "at_least": 5, "factor": Decimal("1.5")},
 )
 SLA_COMPLIANCE = Question(
     "lakeflow.sla_compliance",
     "what share of the successful runs of each job took no longer than so many minutes",
-    {"days": 30, "minutes": 60, "at_least": 3},
+    {"days": 7, "minutes": 60, "at_least": 3},
 )
 DAILY_TREND = Question(
     "lakeflow.daily_trend",
@@ -249,12 +249,12 @@ REPAIRS = Question(
 RECOVERIES = Question(
     "lakeflow.recoveries",
     "every streak of failures that ended, and how long it lasted",
-    {"days": 30},
+    {"days": 7},
 )
 MTTR = Question(
     "lakeflow.mttr",
     "how long each job takes from its first failure to its next success, in the mean",
-    {"days": 30},
+    {"days": 7},
 )
 REGRESSIONS = Question(
     "lakeflow.regressions",
