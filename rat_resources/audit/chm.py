@@ -6,11 +6,13 @@ only what is told here can be judged: a run that is final was begun before it en
 
 from rat_resources.audit.comparison import MIRROR, SOMEBODY, Comparison, Side, never
 
-NAMESPACES = "SELECT name AS id FROM rat.namespaces"
+# Where the platform's own landing zone is nobody's client, unless it has pipelines too.
+NAMESPACES = """
+    SELECT name AS id FROM rat.namespaces
+    WHERE name <> 'chm' OR EXISTS (SELECT FROM rat.pipelines WHERE namespace = namespaces.name)
+"""
 
-CLIENTS = (
-    "SELECT name AS id FROM chm.clients WHERE name IN (SELECT name FROM rat.namespaces)"
-)
+CLIENTS = f"SELECT name AS id FROM chm.clients WHERE name IN ({NAMESPACES})"
 
 # A name that was retired and published anew is one pipeline here.
 PIPELINES = """

@@ -63,6 +63,8 @@ def read_event(raw: Json, *, secrets: Sequence[str] = ()) -> RunEvent:
     status, status_why = read_status(raw.get("status"), secrets=secrets)
     started = read_time(raw, "started_at")
     finished = read_time(raw, "finished_at")
+    if status == RUNNING:
+        finished = None  # what goes on has not ended, whatever is planned
     duration, duration_why = read_duration(raw, started=started, finished=finished)
     generated = "; ".join(filter(None, (status_why, duration_why))) or None
     return RunEvent(

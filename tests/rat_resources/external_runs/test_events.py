@@ -201,3 +201,11 @@ def test_a_payload_keeps_within_bounds_and_says_so() -> None:
     assert "_truncated" in large.payload
     assert "blob" not in large.payload
     assert len(json.dumps(nested.payload)) < 200
+
+
+def test_a_run_that_goes_on_has_no_end_yet() -> None:
+    event = read(status="running", started_at=START, finished_at=START)
+
+    assert event.finished_at is None
+    assert event.duration_seconds is None
+    assert event.payload["finished_at"] == START
