@@ -21,6 +21,7 @@ from rat_resources import (
     plans,
     releases,
     retirement,
+    rollback,
 )
 from rat_resources.errors import NotFoundError, RatError
 from rat_resources.metadata import audit
@@ -71,6 +72,13 @@ class RetireConfig(dg.Config):
     pipelines: list[str] = Field(
         default=[], description="ns.layer.name of each; readers of them go with them"
     )
+    message: str = Field(default="", description="why, for the release")
+
+
+class RollbackConfig(dg.Config):
+    """Which release the job `rollback` makes current again."""
+
+    release: int = Field(description="its number; `rat rollback` lists them")
     message: str = Field(default="", description="why, for the release")
 
 
@@ -130,6 +138,26 @@ def retire(whole: Platform, names: Sequence[str], *, message: str = "") -> Relea
     )
 
 
+def roll_back(
+    whole: Platform, to: int, *, message: str = "", dry_run: bool = False
+) -> Release:
+    """Make what an earlier release held current again, as a new release."""
+    from rat_assets.pipelines import try_build  # noqa: PLC0415 - the command line need not load it
+
+    tables = {str(name) for name in whole.lake.published()}
+    return rollback.roll_back(
+        whole.metadata,
+        whole.store,
+        to,
+        message=message,
+        published_by=user(),
+        check=try_build,
+        table_exists=lambda table: str(table) in tables,
+        pinned=recent_releases(whole),
+        dry_run=dry_run,
+    )
+
+
 def recent_releases(whole: Platform) -> list[int]:
     """The releases that a queued or running Dagster run may have been launched with."""
     a_day_ago = func.now() - timedelta(days=1)
@@ -169,7 +197,15 @@ def user() -> str:
 
 def jobs() -> Sequence[dg.JobDefinition]:
     """The named jobs."""
-    return [run_job, publish_job, retire_job, preview_job, reconcile_job, reject_job]
+    return [
+        run_job,
+        publish_job,
+        retire_job,
+        rollback_job,
+        preview_job,
+        reconcile_job,
+        reject_job,
+    ]
 
 
 def is_repeated(context: dg.OpExecutionContext) -> bool:
@@ -238,6 +274,24 @@ def retire_op(context: dg.OpExecutionContext, config: RetireConfig) -> None:
     context.add_output_metadata({"release": release.number, "retired": retired})
 
 
+@dg.op(name="roll_back_release", required_resource_keys={"platform"})
+def rollback_op(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
+    """Make an earlier release current again: all of it, or nothing."""
+    whole = context.resources.platform
+    with failing():
+        release = roll_back(whole, config.release, message=config.message)
+    if release.is_new:
+        code_server.reload(whole.settings)
+    context.add_output_metadata(
+        {
+            "release": release.number,
+            "created": [str(each) for each in release.created],
+            "changed": [str(each) for each in release.changed],
+            "retired": [str(each) for each in release.retired],
+        }
+    )
+
+
 @dg.op(name="preview_pipeline", required_resource_keys={"platform"})
 def preview_op(context: dg.OpExecutionContext, config: PreviewConfig) -> None:
     """Try a pipeline against main with its tests; nothing is written."""
@@ -302,6 +356,12 @@ def publish_job() -> None:
 def retire_job() -> None:
     """Take pipelines out of what is current; their tables stay."""
     retire_op()
+
+
+@dg.job(name="rollback", executor_def=dg.in_process_executor)
+def rollback_job() -> None:
+    """Make what an earlier release held current again."""
+    rollback_op()
 
 
 @dg.job(name="preview", executor_def=dg.in_process_executor)

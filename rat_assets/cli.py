@@ -210,6 +210,32 @@ def retire(names: tuple[str, ...], message: str, *, as_json: bool) -> None:
 
 
 @rat.command()
+@click.argument("release", type=int, required=False)
+@click.option("-m", "--message", default="", help="Why, for the history of releases.")
+@click.option(
+    "--dry-run", is_flag=True, help="Say what would change, and change nothing."
+)
+@as_json
+def rollback(
+    release: int | None, message: str, *, dry_run: bool, as_json: bool
+) -> None:
+    """Publish what an earlier RELEASE held; without one, list the releases.
+
+    By a new release, all of it or nothing: changed pipelines get their files of then, those created
+    since leave, those retired since come back. Tables stay on main until their pipelines run.
+
+    \b
+    Example: rat rollback 12 -m "the new rates are wrong"
+    """
+    from rat_assets.commands import publishing
+
+    if release is None:
+        publishing.list_releases(as_json=as_json)
+        return
+    publishing.roll_back(release, message=message, dry_run=dry_run, as_json=as_json)
+
+
+@rat.command()
 @click.argument("selection", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every published pipeline.")
 @click.option("--downstream", is_flag=True, help="And everything that reads them.")

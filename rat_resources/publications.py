@@ -67,6 +67,7 @@ def intend(tx: Session, intent: Intent) -> None:
     """Write an intent, while the lease is ours and Dagster still wants the run."""
     leases.keep(tx, intent.hold)
     runs.refuse_stopped(tx, intent.dagster_run_id)
+    runs.refuse_abandoned(tx, intent.hold.run_id)
     tx.add(
         Publication(
             run_id=intent.hold.run_id,
@@ -235,6 +236,7 @@ def publish(
             leases.keep(tx, hold)
             run = tx.get_one(Run, run_id)
             runs.refuse_stopped(tx, run.dagster_run_id or "")
+            runs.refuse_abandoned(tx, run_id)
         # Main is locked from the merge on: what can be stated before is.
         state_versions(tx, publication)
         commit = merge(tx, refs, publication)

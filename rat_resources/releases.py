@@ -336,11 +336,17 @@ def make_current(
     parsed: Sequence[Parsed],
     before: Mapping[TableName, PublishedPipeline],
     zones: Sequence[ZoneDescription] = (),
+    retired: Collection[TableName] = (),
 ) -> Release:
-    """Make a release of what differs from the current one; none when nothing does."""
+    """Make a release of what differs from the current one; none when nothing does.
+
+    Those of *before* that are *retired* leave by it.
+    """
     files = {each.spec.table: put_files(store, each.source) for each in parsed}
     release = compare(number, parsed=parsed, files=files, before=before)
-    specs = {table: each.spec for table, each in before.items()}
+    if retired:
+        release = replace(release, is_new=True, retired=tuple(sorted(retired)))
+    specs = {table: each.spec for table, each in before.items() if table not in retired}
     specs |= {each.spec.table: each.spec for each in parsed}
     namespaces = sorted({table.namespace for table in specs})
     add_namespaces(tx, namespaces, created_by=change.published_by)
@@ -360,6 +366,8 @@ def make_current(
             change=change,
             before=before.get(table),
         )
+    for table in release.retired:
+        withdraw(tx, before[table], release=release)
     mirror.reflect_pipelines(tx)
     return release
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from rat_resources import leases, mirror, tasks
 from rat_resources.errors import CancelledError
 from rat_resources.leases import Hold
+from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Run, RunInput, RunStatus
 from rat_resources.names import TableName
@@ -65,6 +66,7 @@ def begin(
 ) -> None:
     """pending → running, on a branch."""
     leases.keep(tx, hold)
+    refuse_abandoned(tx, hold.run_id)
     move(
         tx,
         hold.run_id,
@@ -177,6 +179,25 @@ def refuse_stopped(tx: Session, dagster_run_id: str) -> None:
     status = stopped_by(tx, dagster_run_id, lock=True)
     if status is not None:
         message = f"Dagster's run is {status}"
+        raise CancelledError(message)
+
+
+def refuse_abandoned(tx: Session, run_id: uuid.UUID) -> None:
+    """CancelledError when what a run was launched with was rolled back since.
+
+    The version stays as it is until the commit: a rollback waits for it.
+    """
+    of_run = select(Run.version_id).where(Run.id == run_id).scalar_subquery()
+    version = tx.execute(
+        select(PipelineVersion.release_number, PipelineVersion.abandoned_by)
+        .where(PipelineVersion.id == of_run)
+        .with_for_update(read=True)
+    ).one_or_none()
+    if version is not None and version.abandoned_by is not None:
+        message = (
+            f"its code is of release {version.release_number},"
+            f" which release {version.abandoned_by} rolled back"
+        )
         raise CancelledError(message)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from rat_assets import actions
-from rat_assets.commands.display import plural, print_json
+from rat_assets.commands.display import moment, plural, print_json, print_table
 from rat_assets.commands.opening import open_platform
-from rat_resources import code_server
+from rat_resources import code_server, releases, rollback
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.releases import Release
@@ -26,6 +26,37 @@ def retire(names: Sequence[str], *, message: str, as_json: bool) -> None:
     """Take pipelines out of what is current, and reload a running code server."""
     whole = open_platform()
     say(whole, actions.retire(whole, names, message=message), as_json=as_json)
+
+
+def roll_back(to: int, *, message: str, dry_run: bool, as_json: bool) -> None:
+    """Make an earlier release current again, and reload a running code server; or only say how."""
+    whole = open_platform()
+    release = actions.roll_back(whole, to, message=message, dry_run=dry_run)
+    if not dry_run:
+        say(whole, release, as_json=as_json)
+    elif as_json:
+        print_json(as_object(release))
+    else:
+        click.echo("\n".join(describe(release, would=True)))
+
+
+def list_releases(*, as_json: bool) -> None:
+    """Print the newest releases."""
+    with open_platform().metadata.transaction() as tx:
+        current, found = releases.current(tx), rollback.history(tx)
+    columns = ("release", "published", "by", "message")
+    rows = [
+        (each.number, each.created_at, each.published_by, each.message)
+        for each in found
+    ]
+    if as_json:
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        return
+    if not rows:
+        click.echo("nothing was published yet; `rat publish` does")
+        return
+    print_table(columns, [(row[0], moment(row[1]), *row[2:]) for row in rows])
+    click.echo(f"release {current} is current; `rat rollback RELEASE` goes back to one")
 
 
 def say(whole: Platform, release: Release, *, as_json: bool) -> None:
@@ -46,8 +77,8 @@ def say(whole: Platform, release: Release, *, as_json: bool) -> None:
         click.echo("press Reload in the Dagster UI to see it there")
 
 
-def describe(release: Release) -> list[str]:
-    """What a publish came to, in lines."""
+def describe(release: Release, *, would: bool = False) -> list[str]:
+    """What a publish came to, in lines, or *would* come to."""
     changes = [
         *(f"  created    {table}" for table in release.created),
         *(f"  changed    {table}" for table in release.changed),
@@ -56,7 +87,8 @@ def describe(release: Release) -> list[str]:
     count = len(release.unchanged)
     same = f"; {plural(count, 'pipeline')} unchanged" if count else ""
     how = "" if release.is_new else " as it is"
-    return [f"release {release.number} is current{how}{same}", *changes]
+    becomes = "would be" if would else "is"
+    return [f"release {release.number} {becomes} current{how}{same}", *changes]
 
 
 def notes(release: Release) -> Iterator[str]:

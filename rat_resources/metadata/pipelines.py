@@ -94,6 +94,8 @@ class PipelineVersion(RatBase):
     # Stored parsed, so that a thousand pipelines load by one query and no file is read.
     spec: Mapped[Json]
     code_version: Mapped[str]  # changes with whatever changes the output
+    # The release that rolled it back: no run of it publishes any more.
+    abandoned_by: Mapped[int | None] = mapped_column(ForeignKey("rat.releases.number"))
 
 
 class Release(RatBase):

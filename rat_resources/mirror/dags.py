@@ -297,3 +297,26 @@ CUTOVER = (
         WHERE current.dag_version_id <> EXCLUDED.dag_version_id
     """),
 )
+
+
+def cancel_abandoned(tx: Session, *, reason: str) -> None:
+    """Cancel the tasks that wait to make a generation that is served no more."""
+    tx.execute(CANCEL_ABANDONED, {"reason": reason})
+
+
+CANCEL_ABANDONED = text("""
+    UPDATE trace.tasks AS task
+    SET status = 'Canceled', completed_at = clock_timestamp(), next_retry_at = NULL,
+        error_message = :reason
+    FROM trace.jobs AS job
+    JOIN trace.dag_version_datasets AS pin
+        ON pin.dag_version_id = job.dag_version_id
+        AND pin.dataset_uuid::text = ANY(job.output_datasets)
+    WHERE job.id = task.job_id
+        AND (task.status = 'Queued' OR (task.status = 'Failed' AND task.next_retry_at IS NOT NULL))
+        AND NOT EXISTS (
+            SELECT FROM trace.current_dataset_versions AS served
+            WHERE served.dataset_uuid = pin.dataset_uuid
+                AND served.dataset_version = pin.dataset_version
+        )
+""")
