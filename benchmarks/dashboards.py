@@ -8,7 +8,8 @@ there, alone and a thousand at once. `--scale 0.01` tries it small, and writes n
 import argparse
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median, quantiles
 
@@ -20,9 +21,9 @@ from benchmarks.place import Place, own_place, seconds
 from rat_resources import mirror
 from rat_resources.instance import RatStorage
 from rat_resources.metadata import Metadata, embedded
-from rat_resources.metadata.health import QUESTIONS, Question
+from rat_resources.metadata.health import LOOKUPS, QUESTIONS, Question
 
-WARM, COLD = 20, 3
+WARM, COLD = 10, 2
 SINGLE, BATCHES, BATCH = 200, 5, 1000
 
 
@@ -53,46 +54,67 @@ def main() -> None:
 # Questions.
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A question with what it is given."""
+
+    question: Question
+    given: Mapping[str, object]
+
+    def ask(self, metadata: Metadata) -> tuple[float, int]:
+        """How long it takes, its rows read and thrown away, and how many those are."""
+        statement = text(self.question.sql(self.given))
+        with metadata.engine.connect() as connection:
+            found: list[object] = []
+            took = seconds(
+                lambda: found.extend(connection.execute(statement, dict(self.given)))
+            )
+        return took, len(found)
+
+
+def asked(metadata: Metadata, *, as_of: datetime) -> list[Asked]:
+    """Every question; those about one pipeline or client about the busiest."""
+    busiest = text("""
+        SELECT runs.pipeline_id, pipelines.client_id
+        FROM (SELECT pipeline_id FROM chm.runs ORDER BY event_time DESC LIMIT 1000) AS runs
+        JOIN chm.pipelines ON pipelines.id = runs.pipeline_id
+        GROUP BY 1, 2
+        ORDER BY count(*) DESC, 1
+        LIMIT 1
+    """)
+    with metadata.engine.connect() as connection:
+        ids = connection.execute(busiest).mappings().one()
+    return [
+        *(Asked(each, {subject: ids[subject]}) for each, subject in LOOKUPS.items()),
+        *(Asked(each, {"as_of": as_of}) for each in QUESTIONS),
+    ]
+
+
 def measure_questions(place: Place, metadata: Metadata, *, as_of: datetime) -> Figures:
     """Every question, warm and cold."""
-    warm: dict[str, list[float]] = {each.name: [] for each in QUESTIONS}
-    rows = {each.name: ask(metadata, each, as_of=as_of)[1] for each in QUESTIONS}
-    for _ in range(WARM):
-        for each in QUESTIONS:
-            warm[each.name].append(ask(metadata, each, as_of=as_of)[0])
-    cold = {
-        each.name: [
-            ask(chilled(place, metadata), each, as_of=as_of)[0] for _ in range(COLD)
-        ]
-        for each in QUESTIONS
-    }
+    questions = asked(metadata, as_of=as_of)
+    rows = [each.ask(metadata)[1] for each in questions]
+    turns = [[each.ask(metadata)[0] for each in questions] for _ in range(WARM)]
+    cold = [
+        [each.ask(chilled(place, metadata))[0] for _ in range(COLD)]
+        for each in questions
+    ]
     columns = ("question", "rows", "warm p50", "warm p95", "cold p50", "cold, worst")
     return Figures(
         columns,
         [
             (
-                f"`{name}`",
-                f"{rows[name]:,}",
-                *(ms(each) for each in points(warm[name])),
-                ms(median(cold[name])),
-                ms(max(cold[name])),
+                f"`{each.question.name}`",
+                f"{count:,}",
+                *(ms(value) for value in points(warm)),
+                ms(median(chill)),
+                ms(max(chill)),
             )
-            for name in warm
+            for each, count, warm, chill in zip(
+                questions, rows, zip(*turns, strict=True), cold, strict=True
+            )
         ],
     )
-
-
-def ask(
-    metadata: Metadata, question: Question, *, as_of: datetime
-) -> tuple[float, int]:
-    """How long a question takes, its rows read and thrown away, and how many those are."""
-    statement = text(question.sql({"as_of": as_of}))
-    with metadata.engine.connect() as connection:
-        found: list[object] = []
-        took = seconds(
-            lambda: found.extend(connection.execute(statement, {"as_of": as_of}))
-        )
-    return took, len(found)
 
 
 def chilled(place: Place, metadata: Metadata) -> Metadata:

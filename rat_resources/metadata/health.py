@@ -322,7 +322,7 @@ LAKEFLOW = (
     SLOWEST_TASKS,
     FAILING_TASKS,
 )
-# What other questions are made of: a row for every run of a window.
-PARTS = ("lakeflow.job_runs", "lakeflow.compared_runs")
+# What other questions are made of.
+PARTS = ("rat.test_results", "lakeflow.job_runs", "lakeflow.compared_runs")
 
 QUESTIONS = (*RAT, *CHM, *LAKEFLOW)

@@ -140,6 +140,14 @@ LANGUAGE sql STABLE AS $$
         WHERE status IN ('success', 'failed')
             AND finished_at > as_of - make_interval(days => days)
             AND finished_at <= as_of
+            -- Few have failed at all, and only theirs need to be sorted.
+            AND pipeline_id IN (
+                SELECT pipeline_id
+                FROM rat.runs
+                WHERE status = 'failed'
+                    AND finished_at > as_of - make_interval(days => days)
+                    AND finished_at <= as_of
+            )
     ),
 
     counted AS (
@@ -204,6 +212,14 @@ LANGUAGE sql STABLE AS $$
         WHERE status IN ('success', 'failed')
             AND finished_at > as_of - make_interval(days => days)
             AND finished_at <= as_of
+            -- Few have failed at all, and only theirs need to be sorted.
+            AND pipeline_id IN (
+                SELECT pipeline_id
+                FROM rat.runs
+                WHERE status = 'failed'
+                    AND finished_at > as_of - make_interval(days => days)
+                    AND finished_at <= as_of
+            )
     ),
 
     streaks AS (
@@ -413,6 +429,32 @@ LANGUAGE sql STABLE AS $$
     ORDER BY largest.namespace, largest.layer, largest.name, told.finished_at, told.id
 $$;
 
+-- What each test said on each day, in no order: what the questions about quality are made of.
+CREATE FUNCTION rat.test_results(
+    as_of timestamptz DEFAULT now(), days integer DEFAULT 30
+)
+RETURNS TABLE (
+    day date,
+    test_id uuid,
+    passed bigint,
+    failed bigint,
+    warned bigint,
+    error bigint
+)
+LANGUAGE sql STABLE AS $$
+    SELECT
+        (ran_at AT TIME ZONE 'UTC')::date,
+        test_id,
+        count(*) FILTER (WHERE status = 'passed'),
+        count(*) FILTER (WHERE status = 'failed'),
+        count(*) FILTER (WHERE status = 'warned'),
+        count(*) FILTER (WHERE status = 'error')
+    FROM rat.quality_results
+    WHERE ran_at <= as_of
+        AND ran_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
+    GROUP BY 1, 2
+$$;
+
 CREATE FUNCTION rat.quality_history(
     as_of timestamptz DEFAULT now(), days integer DEFAULT 30
 )
@@ -429,20 +471,6 @@ RETURNS TABLE (
     error bigint
 )
 LANGUAGE sql STABLE AS $$
-    WITH counted AS (
-        SELECT
-            (ran_at AT TIME ZONE 'UTC')::date AS day,
-            test_id,
-            count(*) FILTER (WHERE status = 'passed') AS passed,
-            count(*) FILTER (WHERE status = 'failed') AS failed,
-            count(*) FILTER (WHERE status = 'warned') AS warned,
-            count(*) FILTER (WHERE status = 'error') AS error
-        FROM rat.quality_results
-        WHERE ran_at <= as_of
-            AND ran_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
-        GROUP BY 1, test_id
-    )
-
     SELECT
         counted.day,
         pipelines.namespace,
@@ -454,7 +482,7 @@ LANGUAGE sql STABLE AS $$
         counted.failed,
         counted.warned,
         counted.error
-    FROM counted
+    FROM rat.test_results(as_of, days) AS counted
     JOIN rat.quality_tests AS tests ON tests.id = counted.test_id
     JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
     ORDER BY counted.day, pipelines.namespace, pipelines.layer, pipelines.name, tests.name, tests.id
@@ -483,7 +511,9 @@ LANGUAGE sql STABLE AS $$
         sum(warned)::bigint,
         sum(error)::bigint,
         round(100.0 * sum(passed) / sum(passed + failed + warned + error), 2)
-    FROM rat.quality_history(as_of => as_of, days => days)
+    FROM rat.test_results(as_of, days) AS counted
+    JOIN rat.quality_tests AS tests ON tests.id = counted.test_id
+    JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
     GROUP BY day, namespace
     ORDER BY day, namespace
 $$;
@@ -504,18 +534,20 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE AS $$
     SELECT
-        namespace,
-        layer,
-        pipeline,
+        pipelines.namespace,
+        pipelines.layer,
+        pipelines.name,
         sum(passed + failed + warned + error)::bigint,
         sum(passed)::bigint,
         sum(failed)::bigint,
         sum(warned)::bigint,
         sum(error)::bigint,
         round(100.0 * sum(passed) / sum(passed + failed + warned + error), 2) AS pass_rate
-    FROM rat.quality_history(as_of => as_of, days => days)
-    GROUP BY namespace, layer, pipeline
-    ORDER BY pass_rate, namespace, layer, pipeline
+    FROM rat.test_results(as_of, days) AS counted
+    JOIN rat.quality_tests AS tests ON tests.id = counted.test_id
+    JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
+    GROUP BY pipelines.namespace, pipelines.layer, pipelines.name
+    ORDER BY pass_rate, pipelines.namespace, pipelines.layer, pipelines.name
 $$;
 
 CREATE FUNCTION rat.pass_rate_of_namespaces(
@@ -539,7 +571,9 @@ LANGUAGE sql STABLE AS $$
         sum(warned)::bigint,
         sum(error)::bigint,
         round(100.0 * sum(passed) / sum(passed + failed + warned + error), 2) AS pass_rate
-    FROM rat.quality_history(as_of => as_of, days => days)
+    FROM rat.test_results(as_of, days) AS counted
+    JOIN rat.quality_tests AS tests ON tests.id = counted.test_id
+    JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
     GROUP BY namespace
     ORDER BY pass_rate, namespace
 $$;
