@@ -20,6 +20,7 @@ from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
 from rat_assets.reports.platform import report_assets
+from rat_assets.reports.star import star_assets
 from rat_resources import graph, hand_written, releases
 from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
@@ -33,6 +34,7 @@ from rat_sensors.external_runs import build_files_sensor, build_sync_schedule
 from rat_sensors.jobs import pipelines_job, reports_job
 from rat_sensors.mirror import mirror
 from rat_sensors.reports import reports_schedule
+from rat_sensors.star import star_job, star_schedule
 from rat_sensors.wiring import build_sensors
 
 
@@ -104,31 +106,52 @@ def build_definitions(
     # What a command runs is some pipelines and nothing else.
     reports = report_assets() if only is None else []
     drawing = reports_job([each.key for each in reports])
+    star = build_star(pipelines, release=release) if only is None else []
+    exporting = star_job([each.key for each in star])
     jobs: list[Any] = [
         *actions.jobs(),
         *clients.jobs(),
         *external_runs.jobs(),
         *([job] if runnable else []),
         *([drawing] if reports else []),
+        *([exporting] if star else []),
     ]
     # A command neither watches nor waits.
     clocks = [reports_schedule(drawing)] if reports else []
     watchers: list[dg.SensorDefinition] = []
     if only is None:
         clocks.append(build_sync_schedule(external_runs.sync_job))
+        clocks.append(star_schedule(exporting))
         watchers = [mirror, build_files_sensor(external_runs.ingest_job)]
     if runnable and only is None:
         watchers += build_sensors(
             job, reconcile=reconcile_tick, written=[each.table for each in written]
         )
     return dg.Definitions(
-        assets=[*assets, *broken, *zone_specs(zones), *reports],
+        assets=[*assets, *broken, *zone_specs(zones), *reports, *star],
         jobs=jobs,
         schedules=clocks,
         sensors=watchers,
         resources=dict(resources()),
         executor=dg.in_process_executor,
     )
+
+
+def build_star(
+    pipelines: Sequence[PublishedPipeline], *, release: int
+) -> list[dg.AssetsDefinition]:
+    """The tables that RAT brings along; apart from the pipelines, so that nothing asks for them."""
+    known = {each.spec.table: each for each in pipelines}
+    return [
+        build_lake_asset(
+            each,
+            release=release,
+            turn=turn,
+            # To read seven of them takes a tenth of what a hundred pipelines take to load.
+            spec=hand_written.spec_of(each.files, published=known.get(each.table)),
+        )
+        for turn, each in enumerate(star_assets())
+    ]
 
 
 def report_definitions() -> dg.Definitions:

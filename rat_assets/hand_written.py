@@ -18,11 +18,12 @@ import yaml
 from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from rat_assets.scripts import Printed, ScriptContext, select_result
+from rat_resources import releases
 from rat_resources.configuration import Place
 from rat_resources.errors import AssetError, NotFoundError, Problem, QueryError
 from rat_resources.lake.sql import quote
 from rat_resources.mentions import Mentions
-from rat_resources.names import TableName, nearest
+from rat_resources.names import PLATFORM, TableName, nearest
 from rat_resources.specs import (
     CONFIG,
     EXCERPT_BYTES,
@@ -161,7 +162,10 @@ def lake_asset(
     queries = read_tests(tests) if isinstance(tests, Path) else tests or {}
 
     def decorate(body: Body) -> LakeAsset:
-        return LakeAsset(table, body, tuple(reads), queries, config)
+        asset = LakeAsset(table, body, tuple(reads), queries, config)
+        if table.namespace == PLATFORM:
+            raise AssetError([asset.problem(releases.TAKEN, releases.ELSEWHERE)])
+        return asset
 
     return decorate
 

@@ -38,9 +38,16 @@ def build_asset(
 
 
 def build_lake_asset(
-    asset: LakeAsset, *, release: int, turn: int = 0
+    asset: LakeAsset,
+    *,
+    release: int,
+    turn: int = 0,
+    spec: PipelineSpec | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset that a function is; its version is written when it runs."""
+    """The asset that a function is; its version is written when it runs.
+
+    Whoever knows its *spec* already spares reading it.
+    """
 
     def run(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
         whole: Platform = context.resources.platform
@@ -49,7 +56,7 @@ def build_lake_asset(
         )
         return run_step(context, pipeline, release=release, body=asset.body)
 
-    return make_asset(asset.parsed.spec, run=run, turn=turn)
+    return make_asset(spec or asset.parsed.spec, run=run, turn=turn)
 
 
 def make_asset(

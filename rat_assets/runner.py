@@ -26,6 +26,7 @@ from rat_assets.changes import Changes
 from rat_assets.definitions import build_definitions, report_definitions
 from rat_assets.hand_written import LakeAsset
 from rat_assets.location import NAME, find_assets
+from rat_assets.reports.star import star_assets
 from rat_assets.selection import select
 from rat_assets.steps import asset_key
 from rat_resources import graph, releases
@@ -33,7 +34,7 @@ from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, Verdict
 from rat_resources.metadata.runs import Run
 from rat_resources.mirror import log
-from rat_resources.names import TableName
+from rat_resources.names import PLATFORM, TableName
 from rat_resources.platform import Platform
 from rat_resources.reconciliation import reconcile
 from rat_resources.runs import (
@@ -113,7 +114,7 @@ def run(
     """Run what is asked for, in dependency order, and wait for the end."""
     instance = instance or dg.DagsterInstance.get()
     reconcile(whole, instance)
-    written = find_assets(whole.settings.project)
+    written = [*find_assets(whole.settings.project), *ours(ask)]
     chosen, release = choose(whole, ask, written=written)
     definitions = build_definitions(
         whole, release=release, only=chosen, written=written
@@ -129,6 +130,13 @@ def run(
         return RunReport(
             dagster_run_id, tuple(report(tx, dagster_run_id, tables=chosen))
         )
+
+
+def ours(ask: RunAsk) -> Sequence[LakeAsset]:
+    """The tables that RAT brings along, where they are asked for by name."""
+    if not any(word.partition(".")[0] == PLATFORM for word in ask.selection):
+        return ()
+    return star_assets()
 
 
 def choose(

@@ -16,7 +16,7 @@ from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
 from rat_resources.names import TableName
 from rat_resources.releases import Change, PublishedPipeline
 from rat_resources.specs import Parsed, PipelineSpec
-from rat_resources.store import Store
+from rat_resources.store import Store, object_name
 from rat_resources.validation import judge
 
 RENAME = "rename one of the two"
@@ -48,6 +48,16 @@ def register(
             tx, store, change, number=number, parsed=[parsed], before=before
         )
         return releases.load(tx, only=[table])[0]
+
+
+def spec_of(
+    files: Mapping[str, str], *, published: PublishedPipeline | None
+) -> PipelineSpec | None:
+    """What these files mean, where they are what was published."""
+    if published is None:
+        return None
+    names = {name: object_name(each.encode()) for name, each in files.items()}
+    return published.spec if names == published.files else None
 
 
 def specs_of(

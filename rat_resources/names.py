@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 LAYERS = ("bronze", "silver", "gold")
+PLATFORM = "platform"  # the namespace of the tables that RAT itself brings along
 PATTERN = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 NAME_RULE = "use at most 63 lower-case letters, digits, _ and -, starting with a letter"
 

@@ -26,7 +26,7 @@ from rat_resources.metadata.pipelines import (
 )
 from rat_resources.metadata.pipelines import Release as ReleaseRow
 from rat_resources.metadata.runs import FINAL, Run
-from rat_resources.names import TableName, nearest
+from rat_resources.names import PLATFORM, TableName, nearest
 from rat_resources.specs import (
     Parsed,
     PipelineSource,
@@ -40,6 +40,9 @@ from rat_resources.validation import judge, named_zones
 
 Check = Callable[[Sequence[PipelineSpec]], list[Problem]]
 """What else would refuse these pipelines: the orchestrator, which is not seen from here."""
+
+TAKEN = f"the namespace {PLATFORM} holds the tables that RAT itself brings along"
+ELSEWHERE = "choose another namespace"
 
 
 @dataclass(frozen=True)
@@ -241,6 +244,7 @@ def validate(
         *judgement.said,
         *judgement.problems,
         *written_by_hand(parsed, before=before),
+        *in_our_namespace(parsed),
     ]
     together = specs | {each.spec.table: each.spec for each in parsed}
     if not judgement.problems:  # what does not fit together cannot be built either
@@ -265,6 +269,13 @@ def written_by_hand(
             what = f"{table} is written by hand already, in {place}"
             fix = "rename one of the two; `rat reconcile` forgets what the code has no more"
             yield Problem(at.path, at.line, what, fix)
+
+
+def in_our_namespace(parsed: Iterable[Parsed]) -> Iterator[Problem]:
+    """Pipelines in the namespace of the tables that RAT brings along."""
+    for each in parsed:
+        if each.spec.table.namespace == PLATFORM:
+            yield Problem(each.code_place.path, 1, TAKEN, ELSEWHERE)
 
 
 def zone_key(zone: ZoneDescription) -> tuple[str, str]:

@@ -69,6 +69,7 @@ def reconcile(*, as_json: bool) -> None:
     """Finish or undo what a crash left open, and say what that was."""
     from rat_assets.commands.opening import open_platform
     from rat_assets.location import find_assets
+    from rat_assets.reports.star import star_assets
     from rat_resources import hand_written, reconciliation
     from rat_resources.instance import open_instance
     from rat_resources.mirror import log
@@ -76,7 +77,8 @@ def reconcile(*, as_json: bool) -> None:
     whole = open_platform()
     with open_instance() as instance:
         done = list(reconciliation.reconcile(whole, instance))
-    known = [each.table for each in find_assets(whole.settings.project)]
+    written = (*find_assets(whole.settings.project), *star_assets())
+    known = [each.table for each in written]
     done += hand_written.retire_missing(whole.metadata, known=known)
     log.catch_up(whole.metadata)
     if as_json:
