@@ -67,7 +67,7 @@ def catch_up(metadata: Metadata, *, budget: timedelta = FOREVER) -> Progress:
         late = stragglers(tx)
         if not late and positions.is_idle(tx):
             return progress
-    read_to = dict.fromkeys(FEEDS, 0)
+    read_to = dict.fromkeys(FEEDS, positions.Place(0, 0))
     is_last = False
     while not is_last:
         if time.monotonic() - started > budget.total_seconds():
@@ -97,16 +97,20 @@ def has_dagster(tx: Session) -> bool:
 
 def read_on(
     tx: Session,
-    read_to: dict[positions.Feed, int],
+    read_to: dict[positions.Feed, positions.Place],
     *,
     late: Iterable[str],
     progress: Progress,
 ) -> bool:
     """Tell the next runs of both feeds; whether those were all."""
     declare_workspace(tx)
-    places = {feed: positions.lock(tx, feed) for feed in FEEDS}
+    places = {
+        feed: positions.lock(tx, feed, horizon=read_to[feed].horizon) for feed in FEEDS
+    }
     batches = {
-        feed: positions.read(tx, feed, after=max(places[feed].position, read_to[feed]))
+        feed: positions.read(
+            tx, feed, after=max(places[feed].position, read_to[feed].position)
+        )
         for feed in FEEDS
     }
     tell(
@@ -115,7 +119,7 @@ def read_on(
         progress=progress,
     )
     for feed, batch in batches.items():
-        read_to[feed] = batch.last
+        read_to[feed] = positions.Place(batch.last, places[feed].horizon)
         positions.advance(tx, feed, place=places[feed], read_to=batch.last)
     return all(batch.is_last for batch in batches.values())
 

@@ -95,8 +95,11 @@ def is_idle(tx: Session) -> bool:
     return bool(tx.scalar(IDLE))
 
 
-def lock(tx: Session, feed: Feed) -> Place:
-    """Where to read *feed*; nobody else reads it until the transaction ends."""
+def lock(tx: Session, feed: Feed, *, horizon: int = 0) -> Place:
+    """Where to read *feed*; nobody else reads it until the transaction ends.
+
+    *horizon* is what an earlier transaction of the same reader found.
+    """
     latest: int = tx.execute(text(LATEST[feed])).scalar_one()
     # What happened before the first look is told of the runs, all of which are read.
     start = latest if feed is EVENTS else 0
@@ -109,7 +112,7 @@ def lock(tx: Session, feed: Feed) -> Place:
     position, seen, has_settled = looked.one()
     if has_settled:
         note(tx, feed, seen=max(latest, seen), seen_at=func.clock_timestamp())
-    horizon = max(position, seen if has_settled else 0, latest - OVERLAP)
+    horizon = max(horizon, position, seen if has_settled else 0, latest - OVERLAP)
     return Place(position, horizon)
 
 
