@@ -13,6 +13,9 @@ from matplotlib import dates
 from PIL import Image
 
 from rat_assets.reports.drawing import (
+    PALETTE,
+    STATES,
+    colour_of,
     draw_file,
     draw_small,
     drawn,
@@ -178,6 +181,42 @@ def test_a_line_goes_on_to_the_end_of_its_span() -> None:
     assert line.get_xdata()[-1] == end  # type: ignore[index]
     assert line.get_ydata()[-1] == 8  # type: ignore[index]
     assert axes.get_xlim()[0] == dates.date2num(start)  # type: ignore[no-untyped-call]
+
+
+def test_states_have_the_same_colours_everywhere() -> None:
+    assert colour_of("failed", ["passed", "failed"]) == STATES["failed"]
+    assert colour_of("failed", ["failed", "red"]) == PALETTE[0]
+
+
+def test_bars_of_days_name_the_month_once() -> None:
+    query = "(SELECT DATE '2013-01-30' + range::INTEGER AS t, range AS n FROM range(4))"
+    chart = Chart("T", "bar", x="t", y=("n",))
+
+    axes = drawn(read_points(duckdb.connect(), chart, relation=query), source="s")
+
+    names = [each.get_text() for each in axes.figure.axes[0].get_xticklabels()]
+    assert names == ["30\nJan 2013", "31", "1\nFeb 2013", "2"]
+
+
+def test_percents_end_at_a_hundred() -> None:
+    query = "(SELECT range AS t, 95 + range % 6 AS n FROM range(9))"
+    chart = Chart("T", "line", x="t", y=("n",), unit="% of runs")
+
+    axes = drawn(read_points(duckdb.connect(), chart, relation=query), source="s")
+
+    low, high = axes.figure.axes[0].get_ylim()
+    assert 90 < low < 95
+    assert 100 < high < 101
+
+
+def test_a_single_day_is_no_span_of_years() -> None:
+    query = "(SELECT DATE '2013-01-30' AS t, 1 AS n)"
+    chart = Chart("T", "line", x="t", y=("n",))
+
+    axes = drawn(read_points(duckdb.connect(), chart, relation=query), source="s")
+
+    low, high = axes.figure.axes[0].get_xlim()
+    assert high - low == 1
 
 
 def test_names_that_would_touch_move_apart() -> None:
