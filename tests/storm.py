@@ -17,11 +17,12 @@ import dagster as dg
 
 from rat_assets import actions, journal, runner
 from rat_assets.journal import Progress
-from rat_assets.runner import RunAsk
+from rat_resources import releases
 from rat_resources.errors import RatError
 from rat_resources.external_runs.intake import Intake
 from rat_resources.instance import open_instance
-from rat_resources.mirror import log
+from rat_resources.mirror import log, rebuilding
+from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform
 from rat_resources.reconciliation import reconcile
 from rat_resources.runs import WORKER_TAG
@@ -113,8 +114,10 @@ class Actor:
         if self.dice.random() < 0.5:
             self.shop.run("shop.gold.fussy")
         else:
-            self.land(amount=-1)
+            file = self.land(amount=-1)
             self.shop.run("shop.bronze.orders")
+            # Somebody looks at it, or no run by hand would succeed any more.
+            actions.reject(self.shop.whole, "shop/orders", file=file)
 
     def cancel(self) -> None:
         """Ask a run to stop in the middle of some phase, nicely or by force."""
@@ -181,9 +184,10 @@ FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
         )
 
     def roll_back(self) -> None:
-        """Go back to an earlier release."""
-        to = self.dice.choice(actions.recent_releases(self.shop.whole))
-        actions.roll_back(self.shop.whole, to)
+        """Make the first version of a pipeline current again."""
+        whole = self.shop.whole
+        revenue = TableName("shop", "gold", "revenue")
+        releases.roll_back(whole.metadata, whole.store, revenue, version_number=1)
 
     def bring_external(self) -> None:
         """Let runs of others come in, some of them badly told."""
@@ -212,7 +216,7 @@ FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
 
     def rebuild(self) -> None:
         """Mirror everything anew."""
-        log.catch_up(self.shop.whole.metadata)
+        rebuilding.rebuild(self.shop.whole.metadata)
 
     def reconcile(self) -> None:
         """Clean up behind the dead."""
@@ -220,13 +224,13 @@ FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
 
     # Files.
 
-    def land(self, *, amount: int) -> None:
-        """Land an order."""
+    def land(self, *, amount: int) -> str:
+        """Land an order; the name of its file."""
         number = self.dice.randrange(10**9)
-        self.put(
-            f"shop/landing/orders/{number}.csv",
-            f"id,customer,amount\n{number},c{number % 7},{amount}\n",
-        )
+        name = f"{number}.csv"
+        content = f"id,customer,amount\n{number},c{number % 7},{amount}\n"
+        self.put(f"shop/landing/orders/{name}", content)
+        return name
 
     def put(self, name: str, content: str) -> None:
         """Put a file into a landing zone, whole or not at all."""
@@ -285,7 +289,7 @@ def main(role: str, count: int, seed: int) -> None:
                 actor.be_killed,
             ],
             "victim": [actor.die],
-            "publisher": [actor.publish, actor.bring_external],
+            "publisher": [actor.publish, actor.bring_external, actor.roll_back],
             "mirror": [actor.mirror, actor.mirror, actor.rebuild],
         }
         actor.act(count, turns[role])

@@ -12,7 +12,8 @@ from rat_assets.demo import (
     month_files,
     reference_files,
 )
-from rat_resources import lineage
+from rat_resources import audit, lineage
+from rat_resources.mirror import log
 from tests.factories import Shop
 
 BRONZE = {
@@ -225,3 +226,5 @@ def test_every_column_of_the_demo_is_traced_to_where_it_comes_from(shop: Shop) -
 
     assert {each.status for each in report.tables} <= {"published", "unchanged"}
     assert kept(shop) == expected()
+    log.catch_up(shop.whole.metadata)
+    assert list(audit.audit(shop.whole).lines) == []

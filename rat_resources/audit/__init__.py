@@ -2,8 +2,8 @@
 
 It only compares. Everything is read in one snapshot and no statement of it may write, so that runs
 that go on meanwhile are neither disturbed nor taken for differences. What is compared are the
-comparisons of the modules beside this one, one a pair of storytellers: `dagster_log`, `facts`,
-`trace`, `chm`, `lakeflow`, `job_runs` and `lake`, and `references`; what a comparison is, is `comparison`.
+comparisons of the modules beside this one, one a pair of storytellers (`dagster_log`, `facts`, `trace`,
+`tasks`, `chm`, `lakeflow`, `job_runs`, `lake`), and `references`; what one is, says `comparison`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ from rat_resources.audit import (
     lake,
     lakeflow,
     references,
+    tasks,
     trace,
 )
 from rat_resources.audit.comparison import (
@@ -40,6 +41,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     *dagster_log.COMPARISONS,
     *facts.COMPARISONS,
     *trace.COMPARISONS,
+    *tasks.COMPARISONS,
     *chm.COMPARISONS,
     *lakeflow.COMPARISONS,
     *job_runs.COMPARISONS,

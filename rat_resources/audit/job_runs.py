@@ -195,11 +195,14 @@ SELECT
     step.result_state
 FROM lakeflow.fact_job_task_run_timeline AS step
 WHERE step.run_id IN (SELECT run_id FROM dagster.runs WHERE {ENDED})
+    -- Where the log was cut the star remembers.
+    AND EXISTS (SELECT FROM dagster.event_logs AS log WHERE log.run_id = step.run_id)
     AND (
         step.period_start_time IS NOT NULL
         OR EXISTS (
             SELECT FROM dagster.event_logs AS log
             WHERE log.run_id = step.run_id
+                AND log.dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED'
                 AND step.task_run_id LIKE concat(log.run_id, ':', log.step_key, ':%')
         )
     )

@@ -147,6 +147,18 @@ PLANTS = (
         "dataset_version = gen_random_uuid()",
         "dag_version_id IN (SELECT dag_version_id FROM trace.dag_current_versions)",
     ),
+    Plant("rat.run_inputs", "run_id::text", "snapshot_id = 7"),
+    Plant(
+        "trace.tasks",
+        "id::text",
+        "status = 'Canceled'",
+        "status = 'Completed'",
+        fresh="id = gen_random_uuid(), dedupe_key = NULL",
+    ),
+    Plant("trace.task_inputs", "task_id::text", "input_version = now()"),
+    Plant("trace.partition_versions", "partition_key", "row_count = row_count + 1"),
+    Plant("trace.dataset_cursors", "job_id::text", "cursor_value = 'other'"),
+    Plant("trace.column_lineage", "output_column", "input_column = 'other'"),
     Plant(
         "dagster.runs",
         "run_id",
