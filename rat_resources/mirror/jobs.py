@@ -74,6 +74,10 @@ TASKS = text("""
 """)
 
 
+# Whoever reads Dagster's log holds these rows, and tells the same tasks in an order of its own.
+TAKE_TURN = text("SELECT FROM rat.mirror_positions ORDER BY feed FOR UPDATE")
+
+
 def reflect_pipelines(tx: Session) -> None:
     """Make the tasks of the job of all pipelines what `rat` knows of those."""
     tasks = [
@@ -92,6 +96,7 @@ def reflect_pipelines(tx: Session) -> None:
     if not tasks:
         return
     declare_workspace(tx)
+    tx.execute(TAKE_TURN)
     tx.execute(JOB, {"job_id": PIPELINES})
     tx.execute(TASKS, {"job_id": PIPELINES, "tasks": json.dumps(tasks)})
 
@@ -124,6 +129,7 @@ def declare_jobs(
 ) -> None:
     """Say which jobs a location has now; one that it no longer has was deleted, and may come back."""
     declare_workspace(tx)
+    tx.execute(TAKE_TURN)
     said = {"location": location, "names": sorted(names)}
     tx.execute(DECLARE, said)
     tx.execute(FORGET, said)
