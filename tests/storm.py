@@ -22,7 +22,6 @@ from rat_resources.errors import RatError
 from rat_resources.external_runs.intake import Intake
 from rat_resources.instance import open_instance
 from rat_resources.mirror import log, rebuilding
-from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform
 from rat_resources.reconciliation import reconcile
 from rat_resources.runs import WORKER_TAG
@@ -111,13 +110,7 @@ class Actor:
 
     def fail_quality(self) -> None:
         """Run what its test stops."""
-        if self.dice.random() < 0.5:
-            self.shop.run("shop.gold.fussy")
-        else:
-            file = self.land(amount=-1)
-            self.shop.run("shop.bronze.orders")
-            # Somebody looks at it, or no run by hand would succeed any more.
-            actions.reject(self.shop.whole, "shop/orders", file=file)
+        self.shop.run("shop.gold.fussy")
 
     def cancel(self) -> None:
         """Ask a run to stop in the middle of some phase, nicely or by force."""
@@ -184,10 +177,11 @@ FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
         )
 
     def roll_back(self) -> None:
-        """Make the first version of a pipeline current again."""
+        """Go back to the release before the current one."""
         whole = self.shop.whole
-        revenue = TableName("shop", "gold", "revenue")
-        releases.roll_back(whole.metadata, whole.store, revenue, version_number=1)
+        with whole.metadata.transaction() as tx:
+            number = releases.current(tx) or 1
+        actions.roll_back(whole, max(1, number - 1))
 
     def bring_external(self) -> None:
         """Let runs of others come in, some of them badly told."""
@@ -205,7 +199,7 @@ FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
             for each in range(20)
         ]
         text = "".join(f"{json.dumps(line)}\n" for line in lines) + "{no json\n"
-        self.put(f"chm/external_runs/{number}.jsonl", text)
+        self.put(f"chm/landing/external_runs/{number}.jsonl", text)
         whole = self.shop.whole
         Intake(whole.metadata, whole.store.root, whole.staging / "external").run()
 
