@@ -80,7 +80,7 @@ class Answer:
         rows = sorted(self.rows, key=lambda row: row.get(column) != value)
         if self.part.newest_first:
             rows.reverse()
-        return [{name: as_json(each) for name, each in row.items()} for row in rows]
+        return [{name: said(each) for name, each in row.items()} for row in rows]
 
 
 def answer(whole: Platform, report: Report) -> tuple[Answer, ...]:
@@ -146,6 +146,16 @@ def read_group(
     with whole.lake.connect() as connection:
         connection.register("report", pa.Table.from_pylist(drawn))
         return read_charts(connection, charts, relation="report")
+
+
+def said(value: object) -> object:
+    """A value as people read it: times to the second."""
+    match value:
+        case datetime():
+            return as_json(value.replace(microsecond=0))
+        case timedelta():
+            return as_json(timedelta(seconds=round(value.total_seconds())))
+    return as_json(value)
 
 
 def drawable(value: object) -> object:

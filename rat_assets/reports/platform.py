@@ -118,7 +118,7 @@ PLATFORM_HEALTH = Report(
                     unit="seconds",
                 ),
             ),
-            nothing="no pipeline had to recover in the last 30 days",
+            nothing="no pipeline recovered from a failure in the last 30 days",
             named=TABLE,
         ),
     ),
@@ -292,6 +292,6 @@ def show_answer(
     if found.is_empty:
         return {title: dg.MetadataValue.text(found.part.nothing)}
     pictures = show_charts(found.points, source=source, log=context.log)
-    return {f"{title}: {name}": value for name, value in pictures.items()} | {
+    return {name.removeprefix("chart: "): each for name, each in pictures.items()} | {
         f"{title}: numbers": as_table(found.table)
     }
