@@ -1,7 +1,11 @@
 """The shape of the project: which way imports point, and what every module says of itself."""
 
 import ast
+import re
+import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -41,6 +45,14 @@ def imported_packages(path: Path) -> Iterator[str]:
                 yield module.partition(".")[0]
 
 
+def named_dependencies() -> set[str]:
+    """The distributions that pyproject.toml names for those who use RAT."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *optional["demo"]]
+    return {re.split(r"[^\w-]", each, maxsplit=1)[0].lower() for each in wanted}
+
+
 def may_see(path: Path) -> set[str]:
     """The packages that a module may import."""
     name = name_of(path)
@@ -54,6 +66,20 @@ def test_imports_point_one_way(path: Path) -> None:
     seen = set(imported_packages(path)) & {*PACKAGES, "tests"}
 
     assert seen <= may_see(path)
+
+
+def test_what_is_imported_is_named_as_a_dependency() -> None:
+    imported = {name for path in modules() for name in imported_packages(path)}
+    theirs = imported - {*PACKAGES, *sys.stdlib_module_names}
+    brought_by, named = packages_distributions(), named_dependencies()
+
+    unnamed = [
+        name
+        for name in sorted(theirs)
+        if not named & {each.lower() for each in brought_by.get(name, [])}
+    ]
+
+    assert not unnamed
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)
