@@ -62,7 +62,8 @@ PIPELINES = text("""
         is_active, created_at, origin, table_name, published
     )
     SELECT
-        known.id,
+        -- Whoever it was called after first: of two as old, the choice would change.
+        COALESCE(told.id, known.id),
         clients.id,
         known.name || CASE WHEN EXISTS (
             SELECT FROM chm.pipelines AS other
@@ -85,6 +86,7 @@ PIPELINES = text("""
         known.published
     FROM known
     JOIN chm.clients ON clients.name = known.namespace
+    LEFT JOIN chm.pipelines AS told ON told.table_name = known.table_name
     ON CONFLICT (id) DO UPDATE SET
         table_name = excluded.table_name,
         client_id = excluded.client_id,

@@ -103,6 +103,24 @@ def test_a_retired_pipeline_is_inactive_and_a_published_one_active_again(
         assert ours(tx).id == first
 
 
+@pytest.mark.parametrize("later", ["0" * 32, "f" * 32])
+def test_a_pipeline_keeps_its_id_when_one_as_old_takes_its_name(
+    metadata: Metadata, later: str
+) -> None:
+    with metadata.transaction() as tx:
+        first = make_pipeline(tx)
+        release(tx, 1, first)
+        told_first = ours(tx).id
+        retire(tx, first, number=2)
+        second = make_pipeline(tx)
+        renamed = update(RatPipeline).where(RatPipeline.id == second)
+        tx.execute(renamed.values(id=uuid.UUID(later)))
+
+        told_second = ours(tx).id
+
+    assert told_first == told_second == first
+
+
 def test_a_pipeline_that_a_person_disabled_stays_so(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
         release(tx, 1, make_pipeline(tx))
