@@ -229,6 +229,8 @@ def publish(
         message = "this keeper of refs cannot merge in a transaction"
         raise NotImplementedError(message)
     with metadata.transaction() as tx:
+        # First, as a rollback does: it holds the versions, then what was intended of them.
+        runs.refuse_abandoned(tx, run_id)
         publication = lock(tx, run_id)
         if publication is None or publication.state == PublicationState.UNDONE:
             raise LeaseLostError
@@ -236,7 +238,6 @@ def publish(
             leases.keep(tx, hold)
             run = tx.get_one(Run, run_id)
             runs.refuse_stopped(tx, run.dagster_run_id or "")
-            runs.refuse_abandoned(tx, run_id)
         # Main is locked from the merge on: what can be stated before is.
         state_versions(tx, publication)
         commit = merge(tx, refs, publication)
@@ -270,6 +271,21 @@ def undo(tx: Session, run_id: uuid.UUID) -> None:
         )
         .values(state=PublicationState.UNDONE, closed_at=func.clock_timestamp())
     )
+
+
+def undo_abandoned(tx: Session, *, by: int) -> None:
+    """Undo what runs intended by the versions that release *by* rolled back."""
+    abandoned = (
+        select(Run.id)
+        .join(PipelineVersion, PipelineVersion.id == Run.version_id)
+        .where(PipelineVersion.abandoned_by == by)
+    )
+    intended = select(Publication.run_id).where(
+        Publication.run_id.in_(abandoned),
+        Publication.state == PublicationState.INTENDED,
+    )
+    for run_id in tx.scalars(intended.order_by(Publication.run_id)).all():
+        undo(tx, run_id)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 A new release whose pipelines are those of the earlier one: changed ones get that version's files
 again, those created since leave, those retired since come back. Trace's pointers move with it, to
 the very generations that were served then. Nothing is computed: tables stay on main as their last
-publication left them. What the later releases brought is abandoned, and none of its runs publishes.
+publication left them. What the later releases brought is abandoned: none of its runs publishes, not
+even what it had intended to.
 Going back with a single pipeline is `releases.roll_back`.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from rat_resources import releases, retirement
+from rat_resources import publications, releases, retirement
 from rat_resources.errors import AuthorError, NotFoundError, Problem
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
@@ -88,6 +89,7 @@ def roll_back(
         )
         if release.is_new:
             abandon(tx, since=to, by=release.number)
+            publications.undo_abandoned(tx, by=release.number)
             cancel_abandoned(tx, reason=f"release {number} was rolled back to {to}")
         write_folders(tx, store, found, drafts=drafts)
     return replace(release, unchanged=found.unchanged, warnings=warnings)

@@ -6,15 +6,17 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from rat_assets import actions
 from rat_resources import leases, publications, runs
 from rat_resources.errors import CancelledError, LeaseLostError, MergeConflictError
 from rat_resources.lake.refs import MAIN, IcebergTable, Put
 from rat_resources.lake.refs import Namespace as NamespaceContent
-from rat_resources.metadata.pipelines import Pipeline
+from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
 from rat_resources.metadata.runs import Publication, PublicationState, Run
 from rat_resources.publications import Intent
+from rat_resources.reconciliation import reconcile
 from tests.factories import Shop
 
 FACTS: dict[str, Any] = {
@@ -168,6 +170,57 @@ def test_what_was_undone_is_never_published(ready: Ready) -> None:
         ready.publish()
 
     assert (ready.shop.main, ready.state) == (before, PublicationState.UNDONE)
+
+
+def launch_with_newest(ready: Ready) -> None:
+    """Publish a second version, and let the run be one of it."""
+    ready.shop.publish({"shop/pipelines/bronze/numbers/pipeline.sql": "FROM range(4)"})
+    newest = select(PipelineVersion.id).where(PipelineVersion.version_number == 2)
+    with ready.shop.whole.metadata.transaction() as tx:
+        tx.execute(update(Run).values(version_id=newest.scalar_subquery()))
+
+
+def test_what_was_intended_before_a_rollback_is_undone_by_it(ready: Ready) -> None:
+    launch_with_newest(ready)
+    before = ready.shop.main
+    ready.intend()
+
+    actions.roll_back(ready.shop.whole, 1)
+
+    with pytest.raises(CancelledError, match=r"release 2, which release 3 rolled back"):
+        ready.publish()
+    assert (ready.shop.main, ready.state) == (before, PublicationState.UNDONE)
+
+
+def test_nobody_finishes_for_a_dead_run_what_was_rolled_back(ready: Ready) -> None:
+    launch_with_newest(ready)
+    before = ready.shop.main
+    ready.intend()
+    actions.roll_back(ready.shop.whole, 1)
+    with ready.shop.whole.metadata.transaction() as tx:
+        leases.revoke(tx, ready.intent.hold.pipeline_id)
+
+    reconcile(ready.shop.whole, ready.shop.instance)
+
+    with pytest.raises(CancelledError):
+        publications.publish(
+            ready.shop.whole.metadata,
+            ready.shop.whole.lake.refs,
+            ready.intent.hold.run_id,
+            hold=None,
+        )
+    assert (ready.shop.main, ready.state) == (before, PublicationState.UNDONE)
+    assert ready.run.status == "failed"
+
+
+def test_a_rollback_leaves_what_was_published_before_it(ready: Ready) -> None:
+    launch_with_newest(ready)
+    ready.intend()
+    commit = ready.publish()
+
+    actions.roll_back(ready.shop.whole, 1)
+
+    assert (ready.shop.main, ready.state) == (commit, PublicationState.PUBLISHED)
 
 
 def test_a_merge_that_conflicts_makes_nothing_true(ready: Ready) -> None:
