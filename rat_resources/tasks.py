@@ -92,16 +92,18 @@ def want(tx: Session, run_id: uuid.UUID) -> Wanted | None:
     step = tx.execute(STEP, {"run_id": run_id}).one_or_none()
     if step is None:
         return None
+    own = trace_id("task", step.dagster_run_id, f"{step.namespace}.{step.job}")
     if step.lost:
-        taken = take_up(tx, run_id, lost=step.lost, dagster_run_id=step.dagster_run_id)
+        taken = take_up(
+            tx, run_id, lost=step.lost, own=own, dagster_run_id=step.dagster_run_id
+        )
         if taken is not None:
             return taken
     if step.attempt % AGAIN == 1 and step.attempt > AGAIN:
         # Dagster itself does again what had failed for good.
         tx.execute(text("SELECT set_config('rat.retry', 'on', true)"))
-    table = f"{step.namespace}.{step.job}"
     wanted = {
-        "id": step.task or trace_id("task", step.dagster_run_id, table),
+        "id": step.task or own,
         "job_id": job_of_old(tx, step) if step.spec else step.job_id,
         "run_id": run_id,
         "dagster_run_id": step.dagster_run_id,
@@ -182,17 +184,24 @@ STEP = text("""
     WHERE run.id = :run_id AND run.dagster_run_id IS NOT NULL
 """)
 
-# A failure queues the task anew; a conflict does not: nothing failed, main only moved on.
+# A failure queues the task anew; a conflict does not: nothing failed, main only moved on. One without
+# a run waited for the step since Dagster queued it (`mirror.queue`); if it ended so, it stays ended.
 QUEUE = text("""
     INSERT INTO trace.tasks AS task (id, job_id, run_id, dagster_run_id, invalidation_id)
     VALUES (:id, :job_id, :run_id, :dagster_run_id, :invalidation_id)
     ON CONFLICT (id) DO UPDATE SET
-        status = CASE task.status WHEN 'Failed' THEN 'Queued' ELSE task.status END,
-        attempt = task.attempt + (task.status = 'Failed')::integer,
+        job_id = CASE WHEN task.run_id IS NULL THEN EXCLUDED.job_id ELSE task.job_id END,
+        invalidation_id = coalesce(task.invalidation_id, EXCLUDED.invalidation_id),
+        status = CASE
+            WHEN task.status = 'Failed' AND task.run_id IS NOT NULL THEN 'Queued'
+            ELSE task.status
+        END,
+        attempt = task.attempt + (task.status = 'Failed' AND task.run_id IS NOT NULL)::integer,
         next_retry_at = NULL,
-        completed_at = NULL,
+        completed_at = CASE WHEN task.run_id IS NULL THEN task.completed_at END,
         run_id = EXCLUDED.run_id
-    WHERE task.run_id = EXCLUDED.run_id
+    WHERE task.run_id IS NULL
+        OR task.run_id = EXCLUDED.run_id
         OR task.status = 'Running'
         OR task.status = 'Failed' AND (task.next_retry_at IS NOT NULL OR trace.is_admin_retry())
     RETURNING task.id, task.attempt
@@ -200,16 +209,24 @@ QUEUE = text("""
 
 
 def take_up(
-    tx: Session, run_id: uuid.UUID, *, lost: list[uuid.UUID], dagster_run_id: str
+    tx: Session,
+    run_id: uuid.UUID,
+    *,
+    lost: list[uuid.UUID],
+    own: uuid.UUID,
+    dagster_run_id: str,
 ) -> Wanted | None:
-    """Go on with the newest of the tasks that lost their worker; one run does for all of them."""
+    """Go on with the newest of the tasks that lost their worker; one run does for all of them.
+
+    For the task that waited for this very step as well.
+    """
     newest, *others = lost
     row = tx.execute(
         TAKE_UP, {"id": newest, "run_id": run_id, "dagster_run_id": dagster_run_id}
     ).one_or_none()
     if row is None:
         return None  # somebody else was faster
-    tx.execute(CANCEL_OTHERS, {"ids": others, "id": str(newest)})
+    tx.execute(CANCEL_OTHERS, {"ids": others, "own": own, "id": str(newest)})
     return Wanted(row.id, row.attempt, full_refresh=row.full_refresh)
 
 
@@ -246,6 +263,7 @@ CANCEL_OTHERS = text("""
     SET status = 'Canceled', next_retry_at = NULL, completed_at = clock_timestamp(),
         error_message = 'task ' || :id || ' does its work'
     WHERE id = ANY(:ids) AND worker_id IS NULL AND status IN ('Queued', 'Failed')
+        OR id = :own AND run_id IS NULL AND status = 'Queued'
 """)
 
 

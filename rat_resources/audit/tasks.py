@@ -44,7 +44,29 @@ SELECT
 FROM trace.tasks AS task
 JOIN trace.jobs AS job ON job.id = task.job_id
 LEFT JOIN rat.runs AS run ON run.id = task.run_id
-WHERE run.id IS NOT NULL OR task.status IN ('Queued', 'Running')
+WHERE run.id IS NOT NULL OR task.run_id IS NOT NULL AND task.status IN ('Queued', 'Running')
+"""
+
+# A task without a run waits for a step of a Dagster run that is still to come.
+LEFT_WAITING = """
+SELECT task.id::text AS id, task.dagster_run_id AS dagster_run, dagster.status AS dagster_status
+FROM trace.tasks AS task
+LEFT JOIN dagster.runs AS dagster ON dagster.run_id = task.dagster_run_id
+WHERE task.run_id IS NULL
+    AND task.status IN ('Queued', 'Running')
+    AND (
+        task.status = 'Running'
+        OR dagster.run_id IS NULL
+        OR dagster.status IN ('SUCCESS', 'FAILURE', 'CANCELED')
+        OR EXISTS (
+            SELECT FROM rat.runs AS run
+            JOIN rat.pipelines AS pipeline ON pipeline.id = run.pipeline_id
+            JOIN trace.jobs AS job ON job.id = task.job_id
+            WHERE run.dagster_run_id = task.dagster_run_id
+                AND pipeline.namespace = job.dag_name
+                AND pipeline.layer || '.' || pipeline.name = job.name
+        )
+    )
 """
 
 # Every task of a run has its pipeline's job, unless Trace did not know it yet.
@@ -283,6 +305,14 @@ COMPARISONS = (
         Side("trace.tasks", TASKS),
         RECONCILE,
         tell_tasks,
+    ),
+    never(
+        "trace.waiting_tasks",
+        "a task without a run waits for a step that its Dagster run is still to come to",
+        speaker="trace.tasks",
+        sql=LEFT_WAITING,
+        expected="a Dagster run that will come to it",
+        fix=MIRROR,
     ),
     Comparison(
         "trace.completed_tasks",

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from rat_resources.errors import RatError
 from rat_resources.metadata import Metadata
-from rat_resources.mirror import job_runs, positions
+from rat_resources.mirror import job_runs, positions, queue
 from rat_resources.mirror.positions import EVENTS, FEEDS, RUNS
 from rat_resources.mirror.workspace import declare_workspace
 
@@ -136,7 +136,9 @@ def tell_together(tx: Session, ids: list[str], *, progress: Progress) -> None:
     """Tell runs by one statement; if that fails, by halves, down to the one that is to blame."""
     try:
         with tx.begin_nested():
-            progress.add(job_runs.tell(tx, ids), read=len(ids))
+            told = job_runs.tell(tx, ids)
+            queue.tell(tx, ids)
+        progress.add(told, read=len(ids))
     except DBAPIError as error:
         if len(ids) == 1:
             said = str(error.orig).partition("\n")[0]
