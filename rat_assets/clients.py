@@ -142,26 +142,26 @@ def partner_of(config: PartnerConfig) -> Mapping[str, Any] | None:
     return given or None
 
 
-@dg.op(name="save_client", required_resource_keys={"platform"})
+@dg.op(name="keep_client", required_resource_keys={"platform"})
 def save_client_op(context: dg.OpExecutionContext, config: ClientConfig) -> None:
     """Make or change a client."""
     form = ClientForm(**fields_of(config) | {"partner": partner_of(config.partner)})
     keep(context, clients.save_client, form)
 
 
-@dg.op(name="save_pipeline", required_resource_keys={"platform"})
+@dg.op(name="keep_pipeline", required_resource_keys={"platform"})
 def save_pipeline_op(context: dg.OpExecutionContext, config: PipelineConfig) -> None:
     """Make or change an external pipeline."""
     keep(context, clients.save_pipeline, PipelineForm(**fields_of(config)))
 
 
-@dg.op(name="save_alert_rule", required_resource_keys={"platform"})
+@dg.op(name="keep_alert_rule", required_resource_keys={"platform"})
 def save_alert_rule_op(context: dg.OpExecutionContext, config: RuleConfig) -> None:
     """Make or change an alert rule."""
     keep(context, clients.save_alert_rule, RuleForm(**fields_of(config)))
 
 
-@dg.op(name="record_run", required_resource_keys={"platform"})
+@dg.op(name="keep_run", required_resource_keys={"platform"})
 def record_run_op(context: dg.OpExecutionContext, config: RecordedRunConfig) -> None:
     """Write one run of an external pipeline."""
     keep(context, clients.record_run, RunForm(**fields_of(config)))

@@ -16,8 +16,9 @@ JOBS = {job.name: job for job in jobs()}
 
 def launch(shop: Shop, job: str, /, **config: Any) -> dg.ExecuteInProcessResult:  # noqa: ANN401
     """Run a job with a form."""
+    (op,) = JOBS[job].nodes
     return JOBS[job].execute_in_process(
-        run_config={"ops": {job: {"config": config}}},
+        run_config={"ops": {op.name: {"config": config}}},
         instance=shop.instance,
         resources={"platform": shop.whole},
         raise_on_error=False,
