@@ -219,7 +219,7 @@ def retire(names: tuple[str, ...], message: str, *, as_json: bool) -> None:
 def rollback(
     release: int | None, message: str, *, dry_run: bool, as_json: bool
 ) -> None:
-    """Publish what an earlier RELEASE held; without one, list the releases.
+    """Publish what an earlier RELEASE held, or list them.
 
     By a new release, all of it or nothing: changed pipelines get their files of then, those created
     since leave, those retired since come back. Tables stay on main until their pipelines run.

@@ -19,7 +19,7 @@ def test_a_transaction_is_kept_when_it_ends_well(metadata: Metadata) -> None:
         tx.add(Namespace(name="nyc"))
 
     with metadata.transaction() as tx:
-        assert tx.scalars(select(Namespace.name)).all() == ["nyc"]
+        assert "nyc" in tx.scalars(select(Namespace.name)).all()
 
 
 def test_a_transaction_is_undone_when_it_ends_badly(metadata: Metadata) -> None:
@@ -33,7 +33,7 @@ def test_a_transaction_is_undone_when_it_ends_badly(metadata: Metadata) -> None:
         fail()
 
     with metadata.transaction() as tx:
-        assert tx.scalars(select(Namespace.name)).all() == []
+        assert "nyc" not in tx.scalars(select(Namespace.name)).all()
 
 
 @pytest.mark.parametrize(
