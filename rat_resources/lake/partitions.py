@@ -19,13 +19,16 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
 
+from rat_resources.hashes import hash_of
 from rat_resources.lake.partitioning import stored_value
 from rat_resources.lake.reading import row_count, select_rows
 from rat_resources.lake.sql import quote
 from rat_resources.lake.strategies import WriteConfig
+from rat_resources.metadata.zeros import as_text
 
 ALL = "all"  # the name of the one part
 MOST = 10_000  # parts that are told apart; a table of more is one part
+LONGEST = 300  # characters of a name, which Postgres keeps in an index
 
 _IDENTITY = IdentityTransform[Any]()
 
@@ -256,7 +259,10 @@ def _key(file: DataFile, table: Table, columns: Sequence[NestedField]) -> str:
 
 
 def _name(values: Sequence[Any], columns: Sequence[NestedField]) -> str:
-    """What the part of these values is called, as Iceberg names them: a missing one is null."""
+    """What the part of these values is called, as Iceberg names them: a missing one is null.
+
+    A long name is cut, and ends with the hash of all of it.
+    """
     words = [
         _IDENTITY.to_human_string(
             column.field_type,
@@ -266,6 +272,7 @@ def _name(values: Sequence[Any], columns: Sequence[NestedField]) -> str:
         )
         for value, column in zip(values, columns, strict=True)
     ]
-    if len(words) == 1:
-        return words[0]
-    return "/".join(word.replace("%", "%25").replace("/", "%2F") for word in words)
+    if len(words) > 1:
+        words = [word.replace("%", "%25").replace("/", "%2F") for word in words]
+    name = as_text("/".join(words))
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}…{hash_of(name)}"

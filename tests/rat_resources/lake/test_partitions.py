@@ -202,3 +202,23 @@ def test_an_empty_table_is_one_part_without_rows(
 
     assert sizes(parts) == {"all": 0}
     assert parts.is_whole
+
+
+def test_a_name_fits_into_an_index_and_is_a_text_of_postgres(
+    connection: DuckDBPyConnection, catalog: Catalog
+) -> None:
+    config = make_config(partition_column="day")
+    query = (
+        "SELECT 1 AS id, repeat('ä', 5000) || 'x' AS day"
+        " UNION ALL SELECT 2, repeat('ä', 5000) || 'y'"
+        " UNION ALL SELECT 3, 'a' || chr(0)"
+    )
+    write(connection, catalog, query, config=config)
+
+    parts = find_parts(
+        connection, load(catalog), before=None, config=config, is_anew=False
+    )
+
+    assert len(parts.sizes) == 3
+    assert "a␀" in parts.sizes
+    assert max(len(name.encode()) for name in parts.sizes) < 1000
