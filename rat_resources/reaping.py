@@ -23,9 +23,10 @@ DIED = "the process that ran it died"
 
 
 def reap(metadata: Metadata) -> Iterator[str]:
-    """Fail the tasks whose lease lapsed, and queue those that are due again; a line for each."""
+    """Fail what lost its lease, queue what is due again, cancel what nobody waits for; a line each."""
     yield from in_batches(metadata, reap_lapsed)
     yield from in_batches(metadata, queue_due)
+    yield from in_batches(metadata, cancel_forgotten)
 
 
 def in_batches(metadata: Metadata, step: Any) -> Iterator[str]:  # noqa: ANN401
@@ -115,10 +116,15 @@ def queue_due(tx: Session) -> list[str]:
 
 
 def queue(tx: Session, task: Row[Any]) -> str:
-    """Failed → Queued as the next attempt, and wish for it; an abandoned pipeline's is cancelled."""
-    if not task.wanted:
-        tx.execute(ABANDON, {"id": task.id})
-        return f"task {task.id}: cancelled, its pipeline was published anew"
+    """Failed → Queued as the next attempt, and wish for it; what nobody wants is cancelled."""
+    if task.cancelled or not task.stands:
+        reason = (
+            "its run was cancelled"
+            if task.cancelled
+            else "its pipeline was published anew"
+        )
+        tx.execute(ABANDON, {"id": task.id, "reason": reason})
+        return f"task {task.id}: cancelled, {reason}"
     tx.execute(QUEUE, {"id": task.id})
     wishes.wish(
         tx,
@@ -137,12 +143,19 @@ DUE = text("""
         task.worker_id,
         task.worker_id IS NULL
             OR task.next_retry_at < clock_timestamp() - CAST(:grace AS interval) AS overdue,
-        job.active AND run.id IS NOT NULL AS wanted,
+        run.id IS NOT NULL AND same.id IS NOT NULL AS stands,
+        coalesce(dagster_run.status, '') LIKE 'CANCEL%' AS cancelled,
         run.pipeline_id,
         run.trigger
     FROM trace.tasks AS task
     JOIN trace.jobs AS job ON job.id = task.job_id
+    -- The same definition, whatever else was published since.
+    LEFT JOIN trace.jobs AS same
+        ON same.active
+        AND (same.org_id, same.dag_name, same.name, same.config_hash)
+            = (job.org_id, job.dag_name, job.name, job.config_hash)
     LEFT JOIN rat.runs AS run ON run.id = task.run_id
+    LEFT JOIN dagster.runs AS dagster_run ON dagster_run.run_id = task.dagster_run_id
     WHERE task.status = 'Failed' AND task.next_retry_at <= clock_timestamp()
     ORDER BY task.next_retry_at
     LIMIT :at_once
@@ -150,13 +163,54 @@ DUE = text("""
 """)
 QUEUE = text("""
     UPDATE trace.tasks
-    SET status = 'Queued', attempt = attempt + 1, next_retry_at = NULL, completed_at = NULL,
-        worker_id = NULL
+    SET status = 'Queued', attempt = attempt + 1, attempts = attempt, next_retry_at = NULL,
+        completed_at = NULL, worker_id = NULL
     WHERE id = :id
 """)
 ABANDON = text("""
     UPDATE trace.tasks
     SET status = 'Canceled', next_retry_at = NULL,
-        error_message = 'its pipeline was published anew'
+        error_message = :reason
     WHERE id = :id
+""")
+
+
+# Forgotten.
+
+
+def cancel_forgotten(tx: Session) -> list[str]:
+    """Cancel a batch of queued tasks that no run and no wish will come to."""
+    forgotten = tx.scalars(FORGOTTEN, {"at_once": AT_ONCE}).all()
+    if not forgotten:
+        return []
+    # By a statement of its own, which sees what was asked for until they were locked.
+    cancelled = tx.scalars(CANCEL, {"ids": list(forgotten), "reason": OVER}).all()
+    return [f"task {task_id}: cancelled, {OVER}" for task_id in cancelled]
+
+
+OVER = "the run that was wished for it is over"
+LIVING = """
+    SELECT FROM rat.runs AS run
+    WHERE run.id = task.run_id AND run.status IN ('pending', 'running')
+"""
+# A run that was asked for before its wish came takes the wish, and not the task.
+FORGOTTEN = text(f"""
+    SELECT id FROM trace.tasks AS task
+    WHERE status = 'Queued'
+        AND run_id IS NOT NULL -- what waits in Dagster's queue is told by its log
+        AND NOT EXISTS ({LIVING})
+        AND NOT EXISTS (
+            SELECT FROM rat.wishes AS wish
+            WHERE wish.state <> 'done'
+                AND wish.reason = 'task:' || task.id || ':' || task.attempt
+        )
+    ORDER BY created_at
+    LIMIT :at_once
+    FOR UPDATE SKIP LOCKED
+""")
+CANCEL = text(f"""
+    UPDATE trace.tasks AS task
+    SET status = 'Canceled', completed_at = clock_timestamp(), error_message = :reason
+    WHERE id = ANY(:ids) AND NOT EXISTS ({LIVING})
+    RETURNING id
 """)

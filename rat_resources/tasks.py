@@ -87,16 +87,15 @@ def want(tx: Session, run_id: uuid.UUID) -> Wanted | None:
     """Let the task of a run wait for it; None where Trace does not know the pipeline.
 
     The first attempt makes the task, or goes on with one that lost its worker; a later one queues
-    it again, or after a conflict goes on with it. Wanting it twice is wanting it once.
+    it again, or after a conflict goes on with it. Wanting it twice is wanting it once. CancelledError
+    when it ended, or another run goes on with it: without its task a run would publish unseen.
     """
     step = tx.execute(STEP, {"run_id": run_id}).one_or_none()
     if step is None:
         return None
     own = trace_id("task", step.dagster_run_id, f"{step.namespace}.{step.job}")
-    if step.lost:
-        taken = take_up(
-            tx, run_id, lost=step.lost, own=own, dagster_run_id=step.dagster_run_id
-        )
+    if step.lost and step.attempt == 1:  # a later one has its own task to go on with
+        taken = take_up(tx, run_id, step, own=own)
         if taken is not None:
             return taken
     if step.attempt % AGAIN == 1 and step.attempt > AGAIN:
@@ -110,7 +109,9 @@ def want(tx: Session, run_id: uuid.UUID) -> Wanted | None:
         "invalidation_id": step.invalidation_id,
     }
     row = tx.execute(QUEUE, wanted).one_or_none()
-    return None if row is None else Wanted(row.id, row.attempt)
+    if row is None:
+        raise not_to_be_had(tx, wanted["id"])
+    return Wanted(row.id, row.attempt)
 
 
 def job_of_old(tx: Session, step: Row[Any]) -> uuid.UUID:
@@ -150,7 +151,9 @@ STEP = text("""
         ARRAY(
             SELECT lost.id
             FROM trace.tasks AS lost
-            WHERE lost.job_id = job.id
+            JOIN trace.jobs AS same ON same.id = lost.job_id
+            WHERE (same.org_id, same.dag_name, same.name, same.config_hash)
+                    = (job.org_id, job.dag_name, job.name, job.config_hash)
                 AND lost.worker_id IS NULL
                 AND (
                     lost.status = 'Queued' AND lost.attempt > 1
@@ -197,32 +200,42 @@ QUEUE = text("""
             ELSE task.status
         END,
         attempt = task.attempt + (task.status = 'Failed' AND task.run_id IS NOT NULL)::integer,
+        -- One that failed before it was claimed was an attempt too.
+        attempts = CASE
+            WHEN task.status = 'Failed' AND task.run_id IS NOT NULL THEN task.attempt
+            ELSE task.attempts
+        END,
         next_retry_at = NULL,
         completed_at = CASE WHEN task.run_id IS NULL THEN task.completed_at END,
         run_id = EXCLUDED.run_id
     WHERE task.run_id IS NULL
         OR task.run_id = EXCLUDED.run_id
-        OR task.status = 'Running'
+        OR task.dagster_run_id = EXCLUDED.dagster_run_id AND (
+            task.status = 'Running'
+            -- The reaper queued it before its own process came to it.
+            OR task.status = 'Queued' AND task.worker_id IS NULL
+        )
         OR task.status = 'Failed' AND (task.next_retry_at IS NOT NULL OR trace.is_admin_retry())
     RETURNING task.id, task.attempt
 """)
 
 
 def take_up(
-    tx: Session,
-    run_id: uuid.UUID,
-    *,
-    lost: list[uuid.UUID],
-    own: uuid.UUID,
-    dagster_run_id: str,
+    tx: Session, run_id: uuid.UUID, step: Row[Any], *, own: uuid.UUID
 ) -> Wanted | None:
     """Go on with the newest of the tasks that lost their worker; one run does for all of them.
 
     For the task that waited for this very step as well.
     """
-    newest, *others = lost
+    newest, *others = step.lost
     row = tx.execute(
-        TAKE_UP, {"id": newest, "run_id": run_id, "dagster_run_id": dagster_run_id}
+        TAKE_UP,
+        {
+            "id": newest,
+            "job_id": step.job_id,
+            "run_id": run_id,
+            "dagster_run_id": step.dagster_run_id,
+        },
     ).one_or_none()
     if row is None:
         return None  # somebody else was faster
@@ -236,8 +249,11 @@ TAKE_UP = text("""
         SET
             status = 'Queued',
             attempt = attempt + (status = 'Failed')::integer,
+            attempts = CASE status WHEN 'Failed' THEN attempt ELSE attempts END,
             next_retry_at = NULL,
             completed_at = NULL,
+            job_id = :job_id,
+            dedupe_key = CASE WHEN job_id = :job_id THEN dedupe_key END,
             run_id = :run_id,
             dagster_run_id = :dagster_run_id
         FROM (
@@ -285,12 +301,11 @@ def claim(tx: Session, wanted: Wanted, *, run_id: uuid.UUID, worker: str = "") -
     ).one_or_none()
     if row is not None:
         return Claim(row.id, row.attempt, row.lease_token)
-    raise CancelledError(
-        f"the task {wanted.id} is not to be had: {refusal(tx, wanted.id)}"
-    )
+    raise not_to_be_had(tx, wanted.id)
 
 
-# The very worker whose run met a conflict goes on under the lease that it has.
+# The very worker whose run met a conflict goes on under the lease that it has, however long it
+# waited meanwhile: who else may have it goes by the state, which the reaper would have changed.
 CLAIM = text("""
     UPDATE trace.tasks AS task
     SET
@@ -324,10 +339,16 @@ CLAIM = text("""
         AND (
             status = 'Queued'
             OR status = 'Running' AND worker_id = :worker
-                AND lease_expires_at > clock_timestamp()
         )
     RETURNING id, attempt, lease_token
 """)
+
+
+def not_to_be_had(tx: Session, task_id: uuid.UUID) -> CancelledError:
+    """What stops a run whose task is another's, or has ended."""
+    return CancelledError(
+        f"the task {task_id} is not to be had: {refusal(tx, task_id)}"
+    )
 
 
 def refusal(tx: Session, task_id: uuid.UUID) -> str:
@@ -432,10 +453,18 @@ def end(
             SET status = :status,
                 error_message = :error,
                 next_retry_at = clock_timestamp() + CAST(:again_in AS interval),
+                -- Who has none has lost it.
+                worker_id = coalesce(worker_id, :worker),
                 lease_token = NULL,
                 lease_expires_at = NULL,
                 completed_at = clock_timestamp()
             WHERE run_id = :run_id AND status IN ('Queued', 'Running')
         """),
-        {"run_id": run_id, "status": status, "error": error, "again_in": again_in},
+        {
+            "run_id": run_id,
+            "status": status,
+            "error": error,
+            "again_in": again_in,
+            "worker": this_worker(),
+        },
     )

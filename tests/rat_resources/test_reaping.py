@@ -5,13 +5,16 @@ import subprocess
 import sys
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from signal import SIGKILL
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from rat_resources import reaping
+from rat_resources import reaping, runs, tasks
+from rat_resources.errors import CancelledError
+from rat_resources.metadata.runs import RunStatus
 from rat_resources.reconciliation import reconcile
 from rat_sensors.wishes import ask_for_due
 from tests.factories import Shop
@@ -221,3 +224,121 @@ def test_a_run_whose_worker_kept_no_lease_ends_with_its_task(shop: Shop) -> None
     assert alive == []
     assert (run.status, task(shop).status) == ("failed", "Failed")
     assert dagster_status(shop, run.dagster_run_id or "").value == "FAILURE"
+
+
+def test_a_run_that_dies_before_its_task_is_claimed_is_tried_again(shop: Shop) -> None:
+    shop.publish(NUMBERS)
+    run_id = ask(shop)
+    with shop.whole.metadata.transaction() as tx:
+        runs.end(tx, run_id, RunStatus.FAILED, error=reaping.DIED)
+        reaping.lose(tx, run_id)
+
+    reap(shop)
+
+    found = task(shop)
+    assert (found.status, found.attempt, found.attempts) == ("Queued", 2, 1)
+
+
+def test_a_task_that_was_reaped_while_it_paused_goes_on_in_its_own_process(
+    shop: Shop,
+) -> None:
+    shop.publish(NUMBERS)
+    claim(shop, ask(shop))
+    fail_for_now(shop, next_retry_at="clock_timestamp() - interval '1 minute'")
+    reap(shop)
+
+    claim(shop, ask(shop, attempt=2))
+
+    found = task(shop)
+    assert (found.status, found.attempt, found.attempts) == ("Running", 2, 2)
+
+
+def test_what_somebody_cancelled_while_it_paused_is_not_tried_again(
+    shop: Shop,
+) -> None:
+    shop.publish(NUMBERS | {f"{FOLDER}/pipeline.sql": "SELECT error('no')"})
+    shop.run()
+    (run,) = shop.instance.get_runs()
+    with shop.whole.metadata.transaction() as tx:
+        # As if it had been interrupted while it waited for its next attempt.
+        tx.execute(text("DELETE FROM trace.tasks"))
+        tx.execute(text("DELETE FROM rat.runs WHERE attempt > 1"))
+        tx.execute(text("UPDATE dagster.runs SET status = 'CANCELED'"))
+        tx.execute(
+            text(
+                "INSERT INTO trace.tasks (job_id, run_id, dagster_run_id, status, attempts,"
+                " next_retry_at, completed_at)"
+                " SELECT job.id, run.id, run.dagster_run_id, 'Failed', 1, now(), now()"
+                " FROM trace.jobs AS job, rat.runs AS run WHERE job.active"
+            )
+        )
+
+    reap(shop)
+
+    found = task(shop)
+    assert (found.status, found.dagster_run_id) == ("Canceled", run.run_id)
+    assert wishes(shop) == []
+
+
+def test_a_task_is_tried_again_whatever_else_was_published_since(shop: Shop) -> None:
+    lapse(shop, NUMBERS)
+    shop.publish(
+        NUMBERS | {"shop/pipelines/bronze/other/pipeline.sql": "SELECT 1 AS n"}
+    )
+
+    reap(shop)
+    queued = task(shop)
+    report = shop.run("shop.bronze.numbers")
+
+    assert (queued.status, queued.attempt) == ("Queued", 2)
+    found = task(shop)
+    assert (found.id, found.status) == (queued.id, "Completed")
+    assert found.dagster_run_id == report.dagster_run_id
+
+
+def test_a_queued_task_whose_wish_another_run_took_is_cancelled(shop: Shop) -> None:
+    lapse(shop, NUMBERS)
+    reap(shop)
+    with shop.whole.metadata.transaction() as tx:
+        tx.execute(text("UPDATE rat.wishes SET state = 'done'"))
+
+    said = reap(shop)
+
+    assert task(shop).status == "Canceled"
+    assert len(said) == 1
+
+
+def test_a_later_attempt_goes_on_with_its_own_task(shop: Shop) -> None:
+    shop.publish(NUMBERS)
+    first = ask(shop, dagster_run="d2")
+    with shop.whole.metadata.transaction() as tx:
+        runs.end(tx, first, RunStatus.FAILED, error="it broke")
+        tasks.fail(tx, first, error="it broke", again_in=timedelta())
+    own = task(shop)
+    other = ask(shop, dagster_run="d1")
+    with shop.whole.metadata.transaction() as tx:
+        runs.end(tx, other, RunStatus.FAILED, error=reaping.DIED)
+        reaping.lose(tx, other)
+
+    second = ask(shop, dagster_run="d2", attempt=2)
+
+    with shop.whole.metadata.transaction() as tx:
+        found = tx.execute(
+            text("SELECT id, status FROM trace.tasks WHERE run_id = :run"),
+            {"run": second},
+        ).one()
+    assert found == (own.id, "Queued")
+
+
+def test_a_late_process_does_not_take_back_what_another_run_goes_on_with(
+    shop: Shop,
+) -> None:
+    lapse(shop, NUMBERS)
+    reap(shop)
+    successor = ask(shop, dagster_run="d2")
+    claim(shop, successor)
+
+    with pytest.raises(CancelledError, match="AlreadyRunning"):
+        ask(shop, dagster_run="d1", attempt=2)
+
+    assert task(shop).run_id == successor

@@ -249,7 +249,7 @@ def test_what_has_failed_for_good_is_only_tried_again_by_dagster_itself(
     claim(numbers, first)
     fail(numbers, first, again_in=None)
 
-    with pytest.raises(AssertionError):
+    with pytest.raises(CancelledError, match="Failed"):
         ask(numbers, attempt=2)
     ask(numbers, attempt=tasks.AGAIN + 1)
 
@@ -267,3 +267,19 @@ def test_a_conflict_goes_on_with_the_same_attempt(numbers: Shop) -> None:
 
     assert again == mine
     assert (task(numbers).attempt, task(numbers).run_id) == (1, second)
+
+
+def test_what_met_a_conflict_may_wait_longer_than_its_lease_lasts(
+    numbers: Shop,
+) -> None:
+    first = ask(numbers)
+    mine = claim(numbers, first)
+    with numbers.whole.metadata.transaction() as tx:
+        runs.end(tx, first, RunStatus.FAILED, error="main moved")
+    second = ask(numbers, attempt=2)
+    change(numbers, lease_expires_at="clock_timestamp() - interval '1 second'")
+
+    again = claim(numbers, second)
+
+    assert again == mine
+    complete(numbers, again)
