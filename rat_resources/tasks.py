@@ -103,7 +103,7 @@ def want(tx: Session, run_id: uuid.UUID) -> Wanted | None:
         tx.execute(text("SELECT set_config('rat.retry', 'on', true)"))
     wanted = {
         "id": step.task or own,
-        "job_id": job_of_old(tx, step) if step.spec else step.job_id,
+        "job_id": job_of_old(tx, step, run_id=run_id) if step.spec else step.job_id,
         "run_id": run_id,
         "dagster_run_id": step.dagster_run_id,
         "invalidation_id": step.invalidation_id,
@@ -114,10 +114,13 @@ def want(tx: Session, run_id: uuid.UUID) -> Wanted | None:
     return Wanted(row.id, row.attempt)
 
 
-def job_of_old(tx: Session, step: Row[Any]) -> uuid.UUID:
-    """The job of a run of a release that is no longer current: the newest of the same definition."""
+def job_of_old(tx: Session, step: Row[Any], *, run_id: uuid.UUID) -> uuid.UUID:
+    """The job of a run of a release that is no longer current: the newest of the same definition.
+
+    The run remembers it, since a later publish may make another one the newest.
+    """
     definition = Definition.from_spec(step.spec)
-    found: uuid.UUID | None = tx.scalar(
+    found = tx.scalar(
         JOB_OF_OLD,
         {
             "dag": definition.dag,
@@ -125,7 +128,9 @@ def job_of_old(tx: Session, step: Row[Any]) -> uuid.UUID:
             "hash": definition.config_hash,
         },
     )
-    return found or step.job_id
+    job: uuid.UUID = found or step.job_id
+    tx.execute(REMEMBER_JOB, {"run_id": run_id, "job": str(job)})
+    return job
 
 
 JOB_OF_OLD = text("""
@@ -133,6 +138,11 @@ JOB_OF_OLD = text("""
     WHERE dag_name = :dag AND name = :name AND config_hash = :hash
     ORDER BY active DESC, created_at DESC
     LIMIT 1
+""")
+REMEMBER_JOB = text("""
+    UPDATE rat.runs
+    SET settings = settings || jsonb_build_object('job', CAST(:job AS text))
+    WHERE id = :run_id
 """)
 
 # What a run is of, and the tasks of its pipeline that lost their worker and are to be tried again.

@@ -8,6 +8,7 @@ jobs move together. What a pipeline means in Trace's words is `definitions`.
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -35,6 +36,12 @@ class Version:
     dag: str
     definitions: Sequence[Definition]
     yaml_hash: str
+    published_at: datetime | None = None  # None: now
+
+    @property
+    def created_at(self) -> str | None:
+        """When its rows were first written, as a row says it."""
+        return None if self.published_at is None else self.published_at.isoformat()
 
     @property
     def id(self) -> uuid.UUID:
@@ -108,15 +115,20 @@ def serve(tx: Session, versions: Sequence[Version]) -> None:
     """Write versions down, and let them be the current ones, all together."""
     if not versions:
         return
+    write_down(tx, versions)
+    at = {"versions": [each.id for each in versions]}
+    for statement in CUTOVER:
+        tx.execute(statement, at)
+
+
+def write_down(tx: Session, versions: Sequence[Version]) -> None:
+    """Write versions down with all that they hold; which ones are served stays as it is."""
     write(tx, INSERT_VERSIONS, [version_row(each) for each in versions])
     write(tx, INSERT_DATASETS, unique(dataset_rows(versions)))
     write(tx, UPSERT_JOBS, [row for each in versions for row in job_rows(each)])
     pins = [row for each in versions for row in pin_rows(each)]
     write(tx, INSERT_GENERATIONS, unique(pins, key="dataset_version"))
     write(tx, INSERT_PINS, pins)
-    at = {"versions": [each.id for each in versions]}
-    for statement in CUTOVER:
-        tx.execute(statement, at)
 
 
 def unique(rows: Iterable[Row], *, key: str = "id") -> list[Row]:
@@ -137,6 +149,7 @@ def version_row(version: Version) -> Row:
         "org_id": str(version.org_id),
         "dag_name": version.dag,
         "yaml_hash": version.yaml_hash,
+        "created_at": version.created_at,
     }
 
 
@@ -153,6 +166,7 @@ def dataset_rows(versions: Iterable[Version]) -> Iterator[Row]:
                     "producer_dag_name": dag,
                     "producer_job_name": job,
                     "storage": {"kind": kind_of(job), "range_end": "inclusive"},
+                    "created_at": version.created_at,
                 }
 
 
@@ -182,6 +196,7 @@ def job_rows(version: Version) -> Iterator[Row]:
             "update_strategy": each.update_strategy,
             "unique_key": each.unique_key,
             "max_attempts": each.max_attempts,
+            "created_at": version.created_at,
         }
 
 
@@ -196,23 +211,29 @@ def pin_rows(version: Version) -> Iterator[Row]:
             "dataset_version": str(trace_id("dataset_version", dataset, generation)),
             "storage_location": name.replace(".", "/"),
             "config_hash": hashes[name],
+            "created_at": version.created_at,
         }
 
 
 INSERT_VERSIONS = text("""
-    INSERT INTO trace.dag_versions (id, org_id, dag_name, yaml_hash)
-    SELECT id, org_id, dag_name, yaml_hash
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-        AS told (id uuid, org_id uuid, dag_name text, yaml_hash text)
+    INSERT INTO trace.dag_versions (id, org_id, dag_name, yaml_hash, created_at)
+    SELECT id, org_id, dag_name, yaml_hash, coalesce(created_at, now())
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS told (
+        id uuid, org_id uuid, dag_name text, yaml_hash text, created_at timestamptz
+    )
     ON CONFLICT DO NOTHING
 """)
 INSERT_DATASETS = text("""
-    INSERT INTO trace.datasets
-        (id, org_id, name, producer_dag_name, producer_job_name, producer_output_index, storage)
-    SELECT id, org_id, name, producer_dag_name, producer_job_name, 0, storage
+    INSERT INTO trace.datasets (
+        id, org_id, name, producer_dag_name, producer_job_name, producer_output_index, storage,
+        created_at
+    )
+    SELECT
+        id, org_id, name, producer_dag_name, producer_job_name, 0, storage,
+        coalesce(created_at, now())
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS told (
         id uuid, org_id uuid, name text, producer_dag_name text, producer_job_name text,
-        storage jsonb
+        storage jsonb, created_at timestamptz
     )
     ON CONFLICT DO NOTHING
 """)
@@ -236,20 +257,24 @@ JOB_FACTS = {
 }
 JOB_COLUMNS = ", ".join(JOB_FACTS)
 UPSERT_JOBS = text(f"""
-    INSERT INTO trace.jobs AS job (id, {JOB_COLUMNS})
-    SELECT id, {JOB_COLUMNS}
-    FROM jsonb_to_recordset(CAST(:rows AS jsonb))
-        AS told (id uuid, {", ".join(f"{name} {what}" for name, what in JOB_FACTS.items())})
+    INSERT INTO trace.jobs AS job (id, {JOB_COLUMNS}, created_at)
+    SELECT id, {JOB_COLUMNS}, coalesce(created_at, now())
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS told (
+        id uuid, {", ".join(f"{name} {what}" for name, what in JOB_FACTS.items())},
+        created_at timestamptz
+    )
     ON CONFLICT (id) DO UPDATE SET
         updated_at = now(), {", ".join(f"{name} = EXCLUDED.{name}" for name in JOB_FACTS)}
     WHERE ({", ".join(f"job.{name}" for name in JOB_FACTS)})
         IS DISTINCT FROM ({", ".join(f"EXCLUDED.{name}" for name in JOB_FACTS)})
 """)
 INSERT_GENERATIONS = text("""
-    INSERT INTO trace.dataset_versions (id, dataset_uuid, storage_location, config_hash)
-    SELECT dataset_version, dataset_uuid, storage_location, config_hash
+    INSERT INTO trace.dataset_versions
+        (id, dataset_uuid, storage_location, config_hash, created_at)
+    SELECT dataset_version, dataset_uuid, storage_location, config_hash, coalesce(created_at, now())
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS told (
-        dataset_version uuid, dataset_uuid uuid, storage_location text, config_hash text
+        dataset_version uuid, dataset_uuid uuid, storage_location text, config_hash text,
+        created_at timestamptz
     )
     ON CONFLICT DO NOTHING
 """)

@@ -5,14 +5,16 @@ that one; until then it has no run. When its Dagster run ends without it, the ta
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from rat_resources.metadata.zeros import as_json
+from rat_resources.mirror import past
 from rat_resources.mirror.ids import trace_id
+from rat_resources.mirror.past import Place
 from rat_resources.mirror.translations import (
     CANCELLED,
     FAILED,
@@ -21,12 +23,18 @@ from rat_resources.mirror.translations import (
     RUNNING,
     SUCCESS,
 )
+from rat_resources.runs import RELEASE_TAG
 
 
 def tell(tx: Session, dagster_run_ids: Sequence[str]) -> None:
     """Let a task wait for each step that is still to come, and end those that will not come any more."""
-    found = tx.execute(UNASKED, {"ids": dagster_run_ids}).all()
-    tasks = sorted(map(describe, found), key=lambda task: str(task["id"]))
+    found = tx.execute(
+        UNASKED, {"ids": dagster_run_ids, "release_tag": RELEASE_TAG}
+    ).all()
+    jobs = past.find_jobs(tx, {(step.release, step.table) for step in found})
+    tasks = sorted(
+        (describe(step, jobs=jobs) for step in found), key=lambda task: str(task["id"])
+    )
     if tasks:
         tx.execute(TELL, {"tasks": as_json(tasks)})
     end(tx, dagster_run_ids, besides=[task["id"] for task in tasks])
@@ -45,12 +53,12 @@ def end(
     )
 
 
-def describe(step: Row[Any]) -> dict[str, Any]:
+def describe(step: Row[Any], *, jobs: Mapping[Place, uuid.UUID]) -> dict[str, Any]:
     """The task of a step that never asked for one."""
     status, why = fate(step)
     return {
         "id": str(trace_id("task", step.run_id, step.table)),
-        "job_id": str(step.job_id),
+        "job_id": str(jobs.get((step.release, step.table), step.job_id)),
         "status": status,
         "completed_at": step.ended_at and step.ended_at.isoformat(),
         "error_message": why,
@@ -76,7 +84,8 @@ def fate(step: Row[Any]) -> tuple[str, str | None]:
     return PENDING.task, None
 
 
-# A pipeline that was created after the run is another one of the same name.
+# A pipeline that was created after the run is another one of the same name. A run that does not say
+# its release is of the one that was current when it was asked for.
 UNASKED = text("""
     WITH planned AS MATERIALIZED (
         SELECT DISTINCT run_id, step_key, asset_key
@@ -106,6 +115,21 @@ UNASKED = text("""
             run.run_id, run.status, planned.step_key,
             run.start_time IS NOT NULL AS run_began,
             run.create_timestamp AT TIME ZONE 'UTC' AS created_at,
+            coalesce(
+                (
+                    SELECT release.number
+                    FROM dagster.run_tags AS tag
+                    JOIN rat.releases AS release ON release.number::text = tag.value
+                    WHERE tag.run_id = run.run_id AND tag.key = :release_tag
+                    LIMIT 1
+                ),
+                (
+                    SELECT max(release.number)
+                    FROM rat.releases AS release
+                    WHERE release.created_at <= run.create_timestamp AT TIME ZONE 'UTC'
+                ),
+                0
+            ) AS release,
             CASE WHEN run.status IN ('SUCCESS', 'FAILURE', 'CANCELED') THEN coalesce(
                 to_timestamp(run.end_time), run.update_timestamp AT TIME ZONE 'UTC'
             ) END AS ended_at,

@@ -6,7 +6,7 @@ and what the sources no longer hold is said.
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import select, text, tuple_
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from rat_resources import mirror
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.runs import Run
-from rat_resources.mirror import log, positions
+from rat_resources.mirror import dags, log, past, positions
 from rat_resources.mirror.log import Progress
 
 # Runs of `rat` in one transaction.
@@ -24,12 +24,13 @@ TOGETHER = 1_000
 
 @dataclass(frozen=True)
 class Gaps:
-    """What Dagster's log no longer holds."""
+    """What Dagster's log and `rat` no longer hold."""
 
     unknown_runs: int  # Dagster runs that `rat.runs` names
     only_here: int  # runs that only the mirror knows
     silent_runs: int  # runs that have ended and have no events left
     earliest_event: datetime | None
+    pruned_versions: int = 0  # of pipelines
 
     def __iter__(self) -> Iterator[str]:
         if self.unknown_runs:
@@ -38,6 +39,11 @@ class Gaps:
             yield f"{self.only_here} runs are only known to the mirror; they stay"
         if self.silent_runs:
             yield f"{self.silent_runs} runs have no events left, so nothing is known of their steps"
+        if self.pruned_versions:
+            yield (
+                f"{self.pruned_versions} versions of pipelines were pruned (max_versions), so the"
+                " releases that held them are not known to Trace"
+            )
         if self.earliest_event:
             yield f"the log begins at {self.earliest_event:%Y-%m-%d %H:%M:%S} UTC"
 
@@ -54,6 +60,8 @@ class Rebuilt:
 def rebuild(metadata: Metadata) -> Rebuilt:
     """Tell everything anew, from `rat` and from the beginning of Dagster's log."""
     with metadata.transaction() as tx:
+        past.tell(tx)
+        dags.restate(tx)
         mirror.reflect_pipelines(tx)
     runs = sum(reflect_batch(metadata, ids) for ids in batches(metadata))
     with metadata.transaction() as tx:
@@ -61,6 +69,7 @@ def rebuild(metadata: Metadata) -> Rebuilt:
     progress = log.catch_up(metadata)
     with metadata.transaction() as tx:
         gaps = find_gaps(tx) if log.has_dagster(tx) else Gaps(0, 0, 0, None)
+        gaps = replace(gaps, pruned_versions=past.forgotten(tx))
     return Rebuilt(runs, progress, gaps)
 
 
@@ -72,20 +81,25 @@ def reflect_batch(metadata: Metadata, run_ids: list[uuid.UUID]) -> int:
 
 
 def batches(metadata: Metadata) -> Iterator[list[uuid.UUID]]:
-    """The ids of all runs of `rat`, the oldest first, so many at a time."""
+    """The ids of all runs of `rat`, so many at a time, the newest first.
+
+    What the last publication left of a partition is told before the ones that it replaced.
+    """
     place = tuple_(Run.created_at, Run.id)
-    newest: tuple[datetime, uuid.UUID] | None = None
+    oldest: tuple[datetime, uuid.UUID] | None = None
     while True:
-        page = select(Run.created_at, Run.id).order_by(Run.created_at, Run.id)
-        if newest is not None:
-            page = page.where(place > newest)
+        page = select(Run.created_at, Run.id).order_by(
+            Run.created_at.desc(), Run.id.desc()
+        )
+        if oldest is not None:
+            page = page.where(place < oldest)
         with metadata.transaction() as tx:
             found = [
                 (row.created_at, row.id) for row in tx.execute(page.limit(TOGETHER))
             ]
         if not found:
             return
-        newest = found[-1]
+        oldest = found[-1]
         yield [run_id for _, run_id in found]
 
 

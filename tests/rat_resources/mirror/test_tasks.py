@@ -1,10 +1,10 @@
-"""Tasks told again: an emptied Trace is filled from what `rat` still knows."""
+"""Tasks told again: an emptied Trace is filled from what `rat` and Dagster still know."""
 
 from typing import Any
 
 from sqlalchemy import text
 
-from rat_resources import mirror
+from rat_resources.mirror.rebuilding import rebuild
 from tests.factories import Shop
 
 # What only the lost rows knew.
@@ -26,13 +26,6 @@ def rows(shop: Shop, table: str) -> list[dict[str, Any]]:
     return sorted(known, key=str)
 
 
-def tell_again(shop: Shop) -> None:
-    """Tell everything anew."""
-    with shop.whole.metadata.transaction() as tx:
-        mirror.reflect_pipelines(tx)
-        mirror.reflect_runs(tx, [run.id for run in shop.runs()])
-
-
 def test_an_emptied_trace_is_filled_again(open_shop: Shop) -> None:
     open_shop.land("second.csv", "id,customer,amount\n2,bob,25\n3,cid,30\n")
     assert open_shop.run().succeeded
@@ -42,9 +35,9 @@ def test_an_emptied_trace_is_filled_again(open_shop: Shop) -> None:
     with open_shop.whole.metadata.transaction() as tx:
         tx.execute(text("TRUNCATE trace.orgs CASCADE"))
 
-    tell_again(open_shop)
+    rebuild(open_shop.whole.metadata)
     after = {table: rows(open_shop, table) for table in TABLES}
-    tell_again(open_shop)
+    rebuild(open_shop.whole.metadata)
 
     assert all(before.values())
     assert after == before
@@ -54,7 +47,7 @@ def test_an_emptied_trace_is_filled_again(open_shop: Shop) -> None:
 def test_what_stands_is_not_told_again(open_shop: Shop) -> None:
     before = {table: rows(open_shop, table) for table in TABLES}
 
-    tell_again(open_shop)
+    rebuild(open_shop.whole.metadata)
 
     assert {table: rows(open_shop, table) for table in TABLES} == before
 
@@ -64,6 +57,6 @@ def test_a_task_that_is_missing_is_written_with_its_inputs(open_shop: Shop) -> N
     with open_shop.whole.metadata.transaction() as tx:
         tx.execute(text("DELETE FROM trace.tasks WHERE attempts = 1"))
 
-    tell_again(open_shop)
+    rebuild(open_shop.whole.metadata)
 
     assert {table: rows(open_shop, table) for table in TABLES} == before
