@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from rat_resources import landing, leases, publications, reaping, runs, wishes
 from rat_resources.errors import NotFoundError
+from rat_resources.external_runs.staging import remove_left
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, QualityTest, Verdict
 from rat_resources.metadata.runs import (
@@ -44,6 +45,7 @@ def reconcile(whole: Platform, instance: dg.DagsterInstance) -> list[str]:
         *report_published(whole, instance),
         *drop_branches(whole),
         *remove_staging(whole),
+        *remove_left(whole.staging),
         *end_dagster_runs(whole, instance),
     ]
 

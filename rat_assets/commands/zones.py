@@ -11,6 +11,7 @@ from rat_assets.commands.display import moment, print_json, print_table, size
 from rat_assets.commands.opening import open_platform
 from rat_resources import landing, landing_folder
 from rat_resources.errors import LandingError, NotFoundError
+from rat_resources.external_runs.intake import given_up
 from rat_resources.landing import Zone
 from rat_resources.names import nearest
 from rat_resources.platform import Platform
@@ -67,7 +68,7 @@ def reject(zone_name: str, file: str) -> None:
 def list_waiting(*, as_json: bool) -> None:
     """Print the files that no run takes by itself any more, and why."""
     with open_platform().metadata.transaction() as tx:
-        found = landing.waiting(tx)
+        found = [*landing.waiting(tx), *given_up(tx)]
     if as_json:
         print_json([asdict(each) for each in found])
         return

@@ -5,7 +5,6 @@ after a crash begins with the next line, and of two who read one file at once on
 moves to `_processed/`.
 """
 
-import shutil
 import time
 import uuid
 from collections import Counter
@@ -24,13 +23,15 @@ from rat_resources.external_runs.inventory import Known
 from rat_resources.external_runs.lines import Line, Named, read_lines
 from rat_resources.external_runs.recording import Outcome, Policy, Told, record
 from rat_resources.external_runs.rejects import Reject
-from rat_resources.landing import Zone
+from rat_resources.external_runs.staging import staged
+from rat_resources.landing import WaitingFile, Zone
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.external_runs import ExternalFile
 from rat_resources.metadata.landing import BUILT_IN, FileState, LandingFile
 
 BATCH = 1000
 MOST_ATTEMPTS = 3
+READER = "ingest_external_runs"  # the job of Dagster
 MOST_NAMED = 20
 COUNTED = {outcome: getattr(ExternalFile, outcome) for outcome in Outcome}
 
@@ -112,14 +113,11 @@ class Intake:
         """Read one file from where it was left."""
         with self.metadata.transaction() as tx:
             done = begin(tx, file.id, dagster_run_id=self.dagster_run_id)
-        folder = self.staging / "external_runs" / uuid.uuid4().hex
-        try:
+        with staged(self.staging) as folder:
             copy = folder / "events"
             source = self.root / zone.path / file.name
             why = landing_folder.stage(source, copy, version=file.version)
             why = why or self.take(zone, file, copy=copy, done=done, report=report)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         if why:
             report.left.append(f"{zone}/{file.name}: {why}")
 
@@ -254,6 +252,35 @@ def find_waiting(tx: Session, zone: Zone, *, by_hand: bool) -> list[Waiting]:
         .order_by(LandingFile.uploaded_at, LandingFile.filename)
     )
     return [Waiting(id_, name, version) for id_, name, version in tx.execute(rows)]
+
+
+def given_up(tx: Session) -> list[WaitingFile]:
+    """The files that are read by nobody any more since too many runs died of them."""
+    rows = (
+        select(LandingFile.filename, ExternalFile)
+        .join(ExternalFile, ExternalFile.file_id == LandingFile.id)
+        .where(
+            LandingFile.state == FileState.PRESENT,
+            LandingFile.moved_to.is_(None),
+            ExternalFile.finished_at.is_(None),
+            ExternalFile.attempts >= MOST_ATTEMPTS,
+        )
+        .order_by(LandingFile.filename, ExternalFile.started_at)
+    )
+    return [
+        WaitingFile(
+            zone="/".join(BUILT_IN),
+            name=name,
+            pipeline=READER,
+            reason=(
+                f"{file.attempts} runs died of it after line {file.lines}; launch {READER}"
+                f" to try again, or `rat reject {'/'.join(BUILT_IN)} {name}`"
+            ),
+            since=file.started_at,
+            run_id=None,
+        )
+        for name, file in tx.execute(rows)
+    ]
 
 
 def begin(tx: Session, file_id: uuid.UUID, *, dagster_run_id: str | None) -> int:

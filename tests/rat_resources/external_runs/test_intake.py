@@ -16,6 +16,7 @@ from rat_resources.external_runs.intake import (
     IntakeReport,
     find_waiting,
     get_zone,
+    given_up,
 )
 from rat_resources.external_runs.recording import Outcome
 from rat_resources.metadata import Metadata
@@ -273,10 +274,15 @@ def test_a_file_on_which_runs_die_waits_for_a_person(
     with metadata.transaction() as tx:
         zone = get_zone(tx, root=intake.root)
         waiting = find_waiting(tx, zone, by_hand=False)
+        (told,) = given_up(tx)
     by_hand = intake.run()
 
     assert (alone.files, waiting) == (0, [])
+    assert (told.zone, told.name) == ("chm/external_runs", "a.jsonl")
+    assert told.reason.startswith("3 runs died of it after line 0; launch ingest")
     assert by_hand.good == 1
+    with metadata.transaction() as tx:
+        assert given_up(tx) == []
 
 
 def test_a_compressed_file_is_taken_and_a_useless_one_is_told(
