@@ -23,7 +23,7 @@ from rat_resources.errors import (
     StoreError,
 )
 from rat_resources.leases import Hold
-from rat_resources.metadata.runs import Run, RunStatus
+from rat_resources.metadata.runs import RunStatus
 from rat_resources.metadata.zeros import as_text
 
 
@@ -38,7 +38,7 @@ class Ending:
     may_repeat: bool  # whether a conflict is met by the very same once more
     hold: Hold | None = None
     branch: str = ""
-    was_published: bool = False  # though an error came after it
+    was_settled: bool = False  # published before the error, or ended by somebody else
 
     def undo(self, error: BaseException) -> None:
         """End the run without a publication: give everything back, drop the branch."""
@@ -50,12 +50,13 @@ class Ending:
         work = self.work
         work.journal.say(reason, level="error")
         with work.platform.metadata.transaction() as tx:
+            # In this order, as whoever ends a run that he takes for dead.
+            publications.lock(tx, work.run_id)
             if runs.end(tx, work.run_id, status, error=reason):
                 self.end_task(tx, error, reason=reason)
                 self.give_back(tx, reason=reason if self.blames_files(error) else None)
-            else:  # published before the error, or undone by somebody else
-                run = tx.get_one(Run, work.run_id)
-                self.was_published = run.status == RunStatus.SUCCESS
+            else:
+                self.was_settled = True
         self.clean_up()
 
     def end_task(self, tx: Session, error: BaseException, *, reason: str) -> None:
@@ -64,7 +65,7 @@ class Ending:
         if isinstance(error, CancelledError) or not isinstance(error, Exception):
             tasks.cancel(tx, run_id, reason=reason)
         elif not (isinstance(error, MergeConflictError) and self.may_repeat):
-            is_final = isinstance(error, QualityError)
+            is_final = isinstance(error, QualityError | MergeConflictError)
             again_in = None if is_final else self.again_in
             tasks.fail(tx, run_id, error=reason, again_in=again_in)
 
@@ -109,6 +110,8 @@ class Ending:
         shutil.rmtree(work.staging, ignore_errors=True)
         path = self.keep_log()
         with work.platform.metadata.transaction() as tx:
+            if self.hold is not None:
+                leases.release(tx, self.hold)
             runs.note(
                 tx,
                 work.run_id,
@@ -116,8 +119,6 @@ class Ending:
                 logs=work.journal.newest,
                 phase_profiles=work.journal.phase_profiles,
             )
-            if self.hold is not None:
-                leases.release(tx, self.hold)
 
     def drop_branch(self) -> None:
         """Delete the branch, if it came that far."""

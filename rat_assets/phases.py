@@ -220,9 +220,9 @@ class Attempt:
         return self.trial.results
 
     @property
-    def was_published(self) -> bool:
-        """Whether it published, though an error came after it."""
-        return self.ending.was_published
+    def was_settled(self) -> bool:
+        """Whether it published before the error, or somebody ended it and sees to what comes next."""
+        return self.ending.was_settled
 
     # Before the first phase.
 
@@ -302,9 +302,11 @@ class Attempt:
                 base_commit=self.base_commit,
                 started_at=started_at,
             )
+            claimed = None
             if self.wanted is not None:
-                self.heart.task = tasks.claim(tx, self.wanted, run_id=self.run_id)
+                claimed = tasks.claim(tx, self.wanted, run_id=self.run_id)
             self.intake.claim(tx)
+        self.heart.task = claimed
         self.journal.say(
             f"branch {self.branch} at main {self.base_commit[:12]}, "
             f"{len(self.work.files)} landing files"

@@ -184,7 +184,7 @@ def run_attempts(
             if conflicts > 1:
                 raise failure(attempt, error) from error
         except Exception as error:
-            if attempt.again_in is None or attempt.was_published:
+            if attempt.again_in is None or attempt.was_settled:
                 raise failure(attempt, error) from error
             retries -= 1
             seconds = attempt.again_in.total_seconds()

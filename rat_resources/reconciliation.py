@@ -91,11 +91,13 @@ def is_dead_run(tx: Session, run: Run) -> bool:
 def end_dead_run(whole: Platform, run_id: uuid.UUID) -> Iterator[str]:
     """Undo one dead run. What it had merged is a success, and stays."""
     with whole.metadata.transaction() as tx:
+        # In the order in which a run locks them: its publication, its lease, its row.
         publication = publications.lock(tx, run_id)
+        pipeline_id = tx.get_one(Run, run_id).pipeline_id
+        lease = tx.get(Lease, pipeline_id, with_for_update=True)
         run = tx.get_one(Run, run_id, with_for_update=True, populate_existing=True)
         if run.status in FINAL:
             return
-        lease = tx.get(Lease, run.pipeline_id)
         if lease is not None and lease.holder == run_id:
             leases.revoke(tx, run.pipeline_id)
         if publication is not None:

@@ -18,7 +18,8 @@ from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.names import TableName
-from rat_resources.reconciliation import reconcile
+from rat_resources.reaping import DIED
+from rat_resources.reconciliation import end_dead_run, reconcile
 from tests.factories import Shop
 from tests.hooks import cancel, dagster_status, settle, when
 
@@ -189,6 +190,24 @@ def test_an_error_after_the_merge_is_told_and_not_repeated(shop: Shop) -> None:
     assert dagster_status(shop, report.dagster_run_id) == failed
     assert (len(shop.runs()), len(shop.rows("shop.bronze.numbers"))) == (1, 3)
     assert (untold, len(shop.materializations("shop.bronze.numbers"))) == (0, 1)
+    assert shop.branches == []
+
+
+def test_what_somebody_took_for_dead_is_not_tried_again_by_its_own_process(
+    shop: Shop,
+) -> None:
+    shop.publish(QUERY | {f"{NUMBERS}/config.yaml": TWICE})
+
+    def bury() -> None:
+        (run,) = shop.runs()
+        list(end_dead_run(shop.whole, run.id))
+
+    with when("write", bury):
+        report = shop.run()
+
+    (run,) = shop.runs()
+    assert not report.succeeded
+    assert (run.status, run.error) == ("failed", DIED)
     assert shop.branches == []
 
 
