@@ -14,12 +14,13 @@ from sqlalchemy import Integer, cast, extract, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from rat_resources import leases, mirror, tasks
+from rat_resources import leases, tasks
 from rat_resources.errors import CancelledError
 from rat_resources.leases import Hold
 from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Run, RunInput, RunStatus
+from rat_resources.mirror import following
 from rat_resources.names import TableName
 from rat_resources.tasks import Wanted
 from rat_resources.workers import this_worker
@@ -57,7 +58,7 @@ def ask(tx: Session, run_id: uuid.UUID, **facts: Any) -> Wanted | None:  # noqa:
     row = insert(Run).values(id=run_id, worker=this_worker(), **facts)
     tx.execute(row.on_conflict_do_nothing())
     wanted = tasks.want(tx, run_id)
-    mirror.reflect_runs(tx, [run_id])
+    following.follow_runs(tx, [run_id])
     return wanted
 
 
@@ -127,7 +128,7 @@ def move(
     )
     if changed.scalar() is None:
         return False
-    mirror.reflect_runs(tx, [run_id])
+    following.follow_runs(tx, [run_id])
     return True
 
 

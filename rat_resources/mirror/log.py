@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from rat_resources.errors import RatError
 from rat_resources.metadata import Metadata
-from rat_resources.mirror import job_runs, positions, queue
+from rat_resources.mirror import following, job_runs, positions, queue
 from rat_resources.mirror.positions import EVENTS, FEEDS, RUNS
 from rat_resources.mirror.workspace import declare_workspace
 
@@ -138,6 +138,7 @@ def tell_together(tx: Session, ids: list[str], *, progress: Progress) -> None:
         with tx.begin_nested():
             told = job_runs.tell(tx, ids)
             queue.tell(tx, ids)
+            following.follow_late(tx, ids)
         progress.add(told, read=len(ids))
     except DBAPIError as error:
         if len(ids) == 1:
