@@ -1,21 +1,25 @@
 """A storm: processes that run, cancel, kill, publish and mirror one RAT, all at once.
 
-`python -m tests.storm ACTOR COUNT SEED` is one process of it, on the RAT of the environment.
+Each process is forked, of a server that has imported everything, so that a killed one costs no more than
+a run. Two of them take turns of running; while they do, threads beside them do what others do.
 """
 
 import json
+import multiprocessing as mp
 import os
 import random
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy import text
 
-from rat_assets import actions, journal, runner
+from rat_assets import actions, journal
+from rat_assets.clients import record_run_job
 from rat_assets.journal import Progress
 from rat_resources import releases
 from rat_resources.errors import RatError
@@ -28,9 +32,10 @@ from rat_resources.runs import WORKER_TAG
 from rat_resources.workers import this_worker
 from tests.factories import ORDERS, Shop
 
-ENDLESS = 10**6
+SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 PHASES = ("branch", "compile", "write", "test", "publish")
-FLAKY = "shop/pipelines/bronze/flaky"
+WIDE = 6
+RUNNERS = 2
 # Every other attempt fails.
 FLAKY_CODE = """
 import pathlib, os
@@ -41,29 +46,39 @@ if not marker.exists():
 marker.unlink(missing_ok=True)
 result = pa.table({{'n': [1]}})
 """
+RETRIED = "max_retries: 2\nretry_delay_seconds: 0\n"
+COUNTED = """
+SELECT customer, count(*) AS n FROM {{ ref('silver.orders') }} GROUP BY customer
+"""
 TABLES = {
     "shop/pipelines/gold/broken/pipeline.sql": """
 SELECT customer, 1 / (customer || 'x')::INT AS n FROM {{ ref('silver.orders') }}
 """,
-    "shop/pipelines/gold/fussy/pipeline.sql": """
-SELECT customer, count(*) AS n FROM {{ ref('silver.orders') }} GROUP BY customer
-""",
+    "shop/pipelines/gold/fussy/pipeline.sql": COUNTED,
     "shop/pipelines/gold/fussy/tests/quality/nobody_comes_back.sql": """
 -- @severity: error
 SELECT * FROM {{ this }} WHERE n > 0
 """,
+    "shop/pipelines/silver/sturdy/pipeline.sql": COUNTED,
+    "shop/pipelines/silver/sturdy/config.yaml": RETRIED,
+    "shop/pipelines/silver/sturdy/tests/quality/somebody_comes.sql": """
+-- @severity: warn
+SELECT * FROM {{ this }} WHERE n > 3
+""",
+    **{f"shop/pipelines/gold/wide{each}/pipeline.sql": COUNTED for each in range(WIDE)},
 }
+CHAIN = ("shop.bronze.orders", "shop.silver.orders", "shop.gold.revenue")
+MANY = (*CHAIN, "shop.silver.sturdy", *(f"shop.gold.wide{n}" for n in range(WIDE)))
 
 
 def project(folder: Path) -> Mapping[str, str]:
     """The pipelines that the storm rages over."""
+    flaky = "shop/pipelines/bronze/flaky"
+    code = FLAKY_CODE.format(marker=str(folder / "marker"))
     return (
         ORDERS
         | TABLES
-        | {
-            f"{FLAKY}/pipeline.py": FLAKY_CODE.format(marker=str(folder / "marker")),
-            f"{FLAKY}/config.yaml": "max_retries: 2\nretry_delay_seconds: 0\n",
-        }
+        | {f"{flaky}/pipeline.py": code, f"{flaky}/config.yaml": RETRIED}
     )
 
 
@@ -71,11 +86,10 @@ class Actor:
     """One process of the storm."""
 
     def __init__(
-        self, whole: Platform, instance: dg.DagsterInstance, seed: int
+        self, whole: Platform, instance: dg.DagsterInstance, *, seed: int
     ) -> None:
         self.shop = Shop(whole, instance, whole.settings.home.parent / "project")
         self.dice = random.Random(seed)  # noqa: S311 - no secret
-        self.seed = seed
 
     @property
     def mine(self) -> dg.DagsterRun:
@@ -84,39 +98,79 @@ class Actor:
         (run,) = self.shop.instance.get_runs(mine, limit=1)
         return run
 
-    def act(self, count: int, turns: list[Callable[[], object]]) -> None:
-        """Take *count* turns; what a turn is refused is a part of the storm."""
-        for turn in range(count):
-            try:
-                turns[turn % len(turns)]()
-            except RatError as error:
-                print(f"{type(error).__name__}: {error}", flush=True)  # noqa: T201
+    def rage(self, runs: int, share: int) -> None:
+        """Take *share* of the turns, each at least once, in any order, until there are so many *runs*."""
+        turns = [
+            self.run_many,
+            self.cancel,
+            self.run_flaky,
+            self.fail_quality,
+            self.run_many,
+            self.cancel,
+            self.run_plainly,
+            self.fail_in_sql,
+        ]
+        others = [
+            self.rebuild,
+            self.publish,
+            self.bring_external,
+            self.roll_back,
+            self.reconcile,
+            self.publish,
+            self.bring_external,
+            self.roll_back,
+        ]
+        mine = list(zip(turns[share::RUNNERS], others[share::RUNNERS], strict=True))
+        while True:
+            self.dice.shuffle(mine)
+            for turn, other in mine:
+                self.at_once(turn, other)
+            if self.run_count >= runs:
+                return
+
+    @property
+    def run_count(self) -> int:
+        """How many runs there are, of all processes."""
+        with self.shop.whole.metadata.transaction() as tx:
+            return tx.scalar(text("SELECT count(*) FROM rat.runs")) or 0
+
+    def at_once(self, turn: Callable[[], object], other: Callable[[], object]) -> None:
+        """Take a turn here, while others do *other* and mirror, twice at once."""
+        with ThreadPoolExecutor() as pool:
+            beside = [
+                pool.submit(dare, each) for each in (other, self.mirror, self.mirror)
+            ]
+            dare(turn)
+            for each in beside:
+                each.result()
 
     # Turns of runners.
 
-    def run_some(self) -> None:
-        """Run a part of the pipelines, all of them now and then."""
+    def run_many(self) -> None:
+        """Run orders and much of what reads them."""
         self.land(amount=self.dice.randint(1, 9))
-        some = ["shop.bronze.*", "shop.silver.orders", "shop.gold.revenue", "shop.*"]
-        self.shop.run(self.dice.choice(some))
+        self.shop.run(*CHAIN, *self.dice.sample(MANY[3:], 4))
 
     def run_flaky(self) -> None:
         """Run what fails first and succeeds then."""
-        self.shop.run("shop.bronze.flaky")
+        self.shop.run("shop.bronze.flaky", "shop.gold.wide0")
 
     def fail_in_sql(self) -> None:
         """Run what never succeeds."""
-        self.shop.run("shop.gold.broken")
+        self.shop.run("shop.gold.broken", "shop.gold.wide1")
 
     def fail_quality(self) -> None:
         """Run what its test stops."""
-        self.shop.run("shop.gold.fussy")
+        self.shop.run("shop.gold.fussy", "shop.silver.sturdy")
+
+    def run_chain(self) -> None:
+        """Run orders down to gold, as others do at the same time."""
+        self.land(amount=7)
+        self.shop.run(*CHAIN)
 
     def cancel(self) -> None:
         """Ask a run to stop in the middle of some phase, nicely or by force."""
-        phase = self.dice.choice(PHASES)
         is_forced = self.dice.random() < 0.5
-        self.land(amount=3)
 
         def stop() -> None:
             if is_forced:
@@ -124,16 +178,15 @@ class Actor:
             else:
                 self.shop.instance.report_run_canceling(self.mine)
 
-        self.run_until(phase, "begun", stop)
+        self.run_until(self.dice.choice(PHASES), "begun", stop)
 
-    def be_killed(self) -> None:
-        """Run in a process that is killed at some moment."""
-        child = [sys.executable, "-m", "tests.storm", "victim", "1"]
-        subprocess.run([*child, str(self.dice.randrange(10**6))], check=False)
+    def run_victim(self) -> None:
+        """Run what is worth killing, of which a part is tried again."""
+        self.land(amount=5)
+        self.shop.run(*CHAIN, "shop.silver.sturdy")
 
     def die(self) -> None:
         """Be killed at some moment of a run."""
-        self.land(amount=5)
         self.run_until(
             self.dice.choice(PHASES),
             self.dice.choice(("begun", "ended")),
@@ -142,39 +195,47 @@ class Actor:
 
     def run_until(self, phase: str, state: str, do: Callable[[], object]) -> None:
         """Run orders, and do something at a moment of it."""
+        table = self.dice.choice(("bronze.orders", "silver.orders", "silver.sturdy"))
 
         def listen(progress: Progress) -> None:
-            if (progress.phase, progress.state) == (phase, state):
+            is_it = (progress.phase, progress.state) == (phase, state)
+            if is_it and str(progress.table) == f"shop.{table}":
                 journal.listeners.remove(listen)
                 do()
 
         journal.listeners.append(listen)
         try:
-            self.shop.run("shop.bronze.orders", "shop.silver.orders")
+            self.run_victim()
         finally:
             if listen in journal.listeners:
                 journal.listeners.remove(listen)
 
     def run_plainly(self) -> None:
         """Execute jobs that are nobody's pipelines."""
-        job = self.dice.choice((fine_job, failing_job))
-        runner.execute_job(
-            job, instance=self.shop.instance, tags={WORKER_TAG: this_worker()}
-        )
+        self.execute(fine_job)
+        self.execute(failing_job)
+        self.record_run()
+
+    def record_run(self) -> None:
+        """Let somebody write a run by hand."""
+        number = self.dice.randrange(10**6)
+        form = {
+            "pipeline": f"partner{number % 3}/load",
+            "external_run_id": f"by-hand-{number}",
+            "status": "success",
+            "started_at": "2026-01-01T00:00:00Z",
+        }
+        self.execute(record_run_job, {"ops": {"keep_run": {"config": form}}})
 
     # Turns of others.
 
     def publish(self) -> None:
         """Publish another version of a pipeline."""
-        time.sleep(self.dice.random() * 5)
-        self.shop.publish(
-            {
-                "shop/pipelines/gold/revenue/pipeline.sql": f"""
-SELECT customer, sum(amount) AS revenue, count(*) AS orders, {self.dice.randrange(10)} AS version
-FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
-"""
-            }
-        )
+        number = self.dice.randrange(10)
+        query = ORDERS["shop/pipelines/gold/revenue/pipeline.sql"]
+        path = self.shop.folder / "shop/pipelines/gold/revenue/pipeline.sql"
+        put(path, query.replace("FROM", f", {number} AS version FROM", 1))
+        actions.publish(self.shop.whole, self.shop.folder)
 
     def roll_back(self) -> None:
         """Go back to the release before the current one."""
@@ -198,14 +259,14 @@ FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
             }
             for each in range(20)
         ]
-        text = "".join(f"{json.dumps(line)}\n" for line in lines) + "{no json\n"
-        self.put(f"chm/landing/external_runs/{number}.jsonl", text)
+        told = "".join(f"{json.dumps(line)}\n" for line in lines) + "{no json\n"
         whole = self.shop.whole
+        store = whole.settings.store
+        put(store / f"chm/landing/external_runs/{number}.jsonl", told)
         Intake(whole.metadata, whole.store.root, whole.staging / "external").run()
 
     def mirror(self) -> None:
         """Mirror what happened so far."""
-        time.sleep(self.dice.random())
         log.catch_up(self.shop.whole.metadata)
 
     def rebuild(self) -> None:
@@ -216,23 +277,43 @@ FROM {{{{ ref('silver.orders') }}}} GROUP BY customer
         """Clean up behind the dead."""
         reconcile(self.shop.whole, self.shop.instance)
 
-    # Files.
+    # How.
 
-    def land(self, *, amount: int) -> str:
-        """Land an order; the name of its file."""
+    def execute(
+        self, job: dg.JobDefinition, run_config: Mapping[str, object] | None = None
+    ) -> None:
+        """Execute a job in this process."""
+        job.execute_in_process(
+            run_config={**(run_config or {}), **SILENT},
+            instance=self.shop.instance,
+            tags={WORKER_TAG: this_worker()},
+            resources={"platform": self.shop.whole},
+            raise_on_error=False,
+        )
+
+    def land(self, *, amount: int) -> None:
+        """Land an order."""
         number = self.dice.randrange(10**9)
-        name = f"{number}.csv"
-        content = f"id,customer,amount\n{number},c{number % 7},{amount}\n"
-        self.put(f"shop/landing/orders/{name}", content)
-        return name
+        put(
+            self.shop.whole.settings.store / f"shop/landing/orders/{number}.csv",
+            f"id,customer,amount\n{number},c{number % 7},{amount}\n",
+        )
 
-    def put(self, name: str, content: str) -> None:
-        """Put a file into a landing zone, whole or not at all."""
-        path = self.shop.whole.settings.store / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}")
-        partial.write_text(content)
-        partial.rename(path)
+
+def dare(turn: Callable[[], object]) -> None:
+    """Take a turn; what it is refused is a part of the storm."""
+    try:
+        turn()
+    except RatError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)  # noqa: T201
+
+
+def put(path: Path, content: str) -> None:
+    """Put a file where others look, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}-{os.getpid()}")
+    partial.write_text(content)
+    partial.rename(path)
 
 
 @dg.op
@@ -264,62 +345,42 @@ def failing_job() -> None:
     after(never())
 
 
-def main(role: str, count: int, seed: int) -> None:
+# Processes.
+
+
+def rage(shop: Shop, *, runs: int, seed: int) -> None:
+    """Let a storm of at least so many *runs* rage over a shop that has the `project`."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    os.environ.update(shop.whole.settings.environ)
+    runners = [
+        start("rage", runs, share, seed=seed + share) for share in range(RUNNERS)
+    ]
+    while busy := [each.sentinel for each in runners if each.is_alive()]:
+        turn = dice.choice(("die", "run_chain", "run_victim"))
+        victim = start(turn, seed=dice.randrange(10**6))
+        wait([victim.sentinel, *busy], timeout=1 + 5 * dice.random())
+        victim.kill()  # wherever it is by now
+        victim.join()
+    assert [each.exitcode for each in runners] == [0, 0]
+
+
+def start(turn: str, *arguments: object, seed: int) -> ForkServerProcess:
+    """Start a process that takes one turn, on the RAT of this one's environment."""
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    process = context.Process(
+        target=act, args=(dict(os.environ), turn, arguments, seed)
+    )
+    process.start()
+    return process
+
+
+def act(
+    environ: Mapping[str, str], turn: str, arguments: Sequence[object], seed: int
+) -> None:
     """Be one process of the storm."""
+    os.environ.update(environ)
     whole = platform()
     with open_instance() as instance:
-        actor = Actor(whole, instance, seed)
-        turns: Mapping[str, list[Callable[[], object]]] = {
-            "runner": [
-                actor.run_some,
-                actor.fail_quality,
-                actor.run_some,
-                actor.cancel,
-                actor.run_flaky,
-                actor.run_plainly,
-                actor.run_some,
-                actor.fail_in_sql,
-                actor.run_some,
-                actor.be_killed,
-            ],
-            "victim": [actor.die],
-            "publisher": [actor.publish, actor.bring_external, actor.roll_back],
-            "mirror": [actor.mirror, actor.mirror, actor.rebuild],
-        }
-        actor.act(count, turns[role])
-
-
-class Storm:
-    """The processes of a storm."""
-
-    def __init__(self, shop: Shop) -> None:
-        self.shop = shop
-
-    def rage(self, *, runs: int, seed: int = 1) -> None:
-        """Take *runs* turns of running in two processes, while others publish and mirror."""
-        turns = runs // 2
-        runners = [
-            self.start("runner", turns, seed),
-            self.start("runner", turns, seed + 1),
-        ]
-        others = [
-            self.start(role, ENDLESS, seed + number)
-            for number, role in enumerate(("publisher", "mirror", "mirror"), start=2)
-        ]
-        codes = [each.wait() for each in runners]
-        for each in others:
-            each.terminate()
-        ended = {each.wait() for each in others}
-        assert codes == [0, 0]
-        assert ended == {-signal.SIGTERM}
-
-    def start(self, role: str, count: int, seed: int) -> "subprocess.Popen[bytes]":
-        """Start one process."""
-        command = [sys.executable, "-m", "tests.storm", role, str(count), str(seed)]
-        return subprocess.Popen(
-            command, env=os.environ | self.shop.whole.settings.environ
-        )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+        take = getattr(Actor(whole, instance, seed=seed), turn)
+        dare(lambda: take(*arguments))
