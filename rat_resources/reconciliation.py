@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+)
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -18,7 +24,12 @@ from rat_resources import landing, leases, publications, reaping, runs, wishes
 from rat_resources.errors import NotFoundError
 from rat_resources.external_runs.staging import remove_left
 from rat_resources.metadata.pipelines import Pipeline
-from rat_resources.metadata.quality import QualityResult, QualityTest, Verdict
+from rat_resources.metadata.quality import (
+    QualityResult,
+    QualityTest,
+    Severity,
+    Verdict,
+)
 from rat_resources.metadata.runs import (
     FINAL,
     Lease,
@@ -143,9 +154,13 @@ def report_one(
             return
         table = table_of(tx, publication)
         key = dg.AssetKey([*table.key])
-        if not stands_in_log(instance, key, run_id=run_id):
-            report_runless(tx, instance, publication, key=key)
+        told = find_materialization(instance, key, run_id=run_id)
+        if told is None:
+            report_materialization(tx, instance, publication, key=key)
             yield f"run {run_id}: published {table}; Dagster was told"
+            told = find_materialization(instance, key, run_id=run_id)
+        if told is not None:
+            yield from report_checks(tx, instance, key, of=told, run_id=run_id)
         publications.close(tx, run_id)
 
 
@@ -155,26 +170,26 @@ def table_of(tx: Session, publication: Publication) -> TableName:
     return TableName(pipeline.namespace, pipeline.layer, pipeline.name)
 
 
-def stands_in_log(
+def find_materialization(
     instance: dg.DagsterInstance, key: dg.AssetKey, *, run_id: uuid.UUID
-) -> bool:
-    """Whether one of the newest materializations of *key* is that of the run."""
+) -> dg.EventLogRecord | None:
+    """The one of the newest materializations of *key* that is that of the run."""
     for record in instance.fetch_materializations(key, limit=20).records:
         shown = record.asset_materialization
         said = shown.metadata.get("rat_run_id") if shown else None
         if said is not None and said.value == str(run_id):
-            return True
-    return False
+            return record
+    return None
 
 
-def report_runless(
+def report_materialization(
     tx: Session,
     instance: dg.DagsterInstance,
     publication: Publication,
     *,
     key: dg.AssetKey,
 ) -> None:
-    """Report a publication and its tests as events of no Dagster run."""
+    """Report what was published as an event of no Dagster run."""
     facts = publication.facts
     run = tx.get_one(Run, publication.run_id)
     instance.report_runless_asset_event(
@@ -191,20 +206,78 @@ def report_runless(
             tags={"dagster/data_version": facts["data_version"]},
         )
     )
+
+
+def report_checks(
+    tx: Session,
+    instance: dg.DagsterInstance,
+    asset: dg.AssetKey,
+    *,
+    of: dg.EventLogRecord,
+    run_id: uuid.UUID,
+) -> Iterator[str]:
+    """Report what tests said of a materialization, unless Dagster's log has it."""
+    run = tx.get_one(Run, run_id)
     results = tx.execute(
-        select(QualityTest.name, QualityTest.severity, QualityResult.status)
+        select(QualityTest, QualityResult)
         .join(QualityResult, QualityResult.test_id == QualityTest.id)
-        .where(QualityResult.run_id == publication.run_id)
+        .where(QualityResult.run_id == run_id)
+        .order_by(QualityTest.name)
     )
-    for name, severity, status in results:
-        instance.report_runless_asset_event(
-            dg.AssetCheckEvaluation(
-                asset_key=key,
-                check_name=dagster_name(name),
-                passed=status == Verdict.PASSED,
-                severity=dg.AssetCheckSeverity(severity.upper()),
-            )
-        )
+    for test, result in results:
+        name = dagster_name(test.name)
+        key = dg.AssetCheckKey(asset, name)
+        if not is_evaluated(instance, key, run=run):
+            instance.report_runless_asset_event(evaluate(key, test, result, of=of))
+            yield f"run {run_id}: check {name}; Dagster was told"
+
+
+def is_evaluated(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, *, run: Run
+) -> bool:
+    """Whether one of the newest evaluations of a check is that of the run."""
+    history = instance.event_log_storage.get_asset_check_execution_history(
+        key,
+        limit=20,
+        status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+    )
+    for record in history:
+        shown = record.evaluation
+        said = shown.metadata.get("rat_run_id") if shown else None
+        if record.run_id == run.dagster_run_id or (said and said.value == str(run.id)):
+            return True
+    return False
+
+
+def evaluate(
+    key: dg.AssetCheckKey,
+    test: QualityTest,
+    result: QualityResult,
+    *,
+    of: dg.EventLogRecord,
+) -> dg.AssetCheckEvaluation:
+    """What a test said, as Dagster shows it of a materialization."""
+    # What somebody accepted is a warning, however severe the test is.
+    is_error = test.severity == Severity.ERROR and result.status != Verdict.WARNED
+    metadata: dict[str, dg.MetadataValue] = {
+        "rat_run_id": dg.MetadataValue.text(str(result.run_id)),
+        "verdict": dg.MetadataValue.text(result.status),
+    }
+    if result.value is not None:
+        metadata["offending_rows"] = dg.MetadataValue.int(int(result.value))
+    return dg.AssetCheckEvaluation(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=result.status == Verdict.PASSED,
+        severity=dg.AssetCheckSeverity.ERROR
+        if is_error
+        else dg.AssetCheckSeverity.WARN,
+        description="reported by the reconciler: the run's process died after the merge",
+        metadata=metadata,
+        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
+            storage_id=of.storage_id, run_id=of.run_id, timestamp=of.timestamp
+        ),
+    )
 
 
 def end_dagster_runs(whole: Platform, instance: dg.DagsterInstance) -> Iterator[str]:

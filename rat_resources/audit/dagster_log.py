@@ -104,7 +104,8 @@ WHERE NOT EXISTS (SELECT FROM dagster.runs WHERE run_id = run.dagster_run_id)
     )
 """
 
-# A check of the last attempt at its table: an attempt that is tried again tells none.
+# A check of the last attempt at its table: an attempt that is tried again tells none. What the
+# reconciler told belongs to no Dagster run, and names the run that it is of.
 EVALUATED = """
 SELECT
     concat_ws(' ', run.id, evaluation.check_name) AS id,
@@ -119,18 +120,22 @@ JOIN rat.pipelines AS pipeline
     ON ARRAY[pipeline.namespace, pipeline.layer, pipeline.name]
         = ARRAY(SELECT jsonb_array_elements_text(evaluation.asset_key::jsonb))::varchar[]
 CROSS JOIN LATERAL (
-    SELECT run.id
+    SELECT run.id, run.dagster_run_id
     FROM rat.runs AS run
-    WHERE run.dagster_run_id = evaluation.run_id AND run.pipeline_id = pipeline.id
+    WHERE run.pipeline_id = pipeline.id
+        AND CASE
+            WHEN evaluation.run_id <> '' THEN run.dagster_run_id = evaluation.run_id
+            ELSE run.id::text = shown.facts #>> '{metadata,rat_run_id,text}'
+        END
     ORDER BY run.attempt DESC
     LIMIT 1
 ) AS run
-JOIN dagster.runs AS dagster ON dagster.run_id = evaluation.run_id
+JOIN dagster.runs AS dagster ON dagster.run_id = run.dagster_run_id
 WHERE evaluation.execution_status IN ('SUCCEEDED', 'FAILED')
     AND dagster.status IN ('SUCCESS', 'FAILURE', 'CANCELED')
 """
 
-# Of steps that told all of it: those that succeeded, and those that the tests stopped.
+# Of steps that published, all of it; of those that the tests stopped, what the log says that was told.
 SAID = """
 SELECT
     concat_ws(' ', run.id, replace(test.name, '-', '_')) AS id,
@@ -142,9 +147,11 @@ JOIN rat.quality_tests AS test ON test.id = result.test_id
 JOIN rat.runs AS run ON run.id = result.run_id
 JOIN rat.pipelines AS pipeline ON pipeline.id = run.pipeline_id
 JOIN dagster.runs AS dagster ON dagster.run_id = run.dagster_run_id
+LEFT JOIN rat.publications AS publication ON publication.run_id = run.id
 WHERE dagster.status IN ('SUCCESS', 'FAILURE', 'CANCELED')
     AND (
         dagster.status = 'SUCCESS'
+        OR publication.state = 'closed'
         OR EXISTS (
             SELECT FROM dagster.event_logs AS log
             WHERE log.run_id = run.dagster_run_id
@@ -152,6 +159,8 @@ WHERE dagster.status IN ('SUCCESS', 'FAILURE', 'CANCELED')
                 AND log.event::jsonb
                     #> '{dagster_event,event_specific_data,asset_key,path}'
                     = jsonb_build_array(pipeline.namespace, pipeline.layer, pipeline.name)
+                AND log.event::jsonb #>> '{dagster_event,event_specific_data,check_name}'
+                    = replace(test.name, '-', '_')
         )
     )
     AND NOT EXISTS (

@@ -10,9 +10,12 @@ from time import monotonic
 
 import dagster as dg
 import pytest
+from dagster._core.storage.asset_check_execution_record import (
+    COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES,
+)
 from sqlalchemy import func, select, update
 
-from rat_resources import leases
+from rat_resources import audit, leases
 from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.runs import (
@@ -22,7 +25,9 @@ from rat_resources.metadata.runs import (
     Run,
     RunStatus,
 )
+from rat_resources.mirror import log
 from rat_resources.names import TableName
+from rat_resources.publications import close
 from rat_resources.reconciliation import reconcile
 from tests.factories import Shop
 from tests.hooks import dagster_status, settle
@@ -53,12 +58,31 @@ journal.listeners.append(die)
 ask = runner.RunAsk(everything=True)
 runner.run(platform(), ask, instance=dg.DagsterInstance.get())
 """
+# Runs everything, and kills itself where Dagster has the materialization and is to hear of the checks.
+KILLED_BEFORE_CHECKS = """
+import os, signal
+import dagster as dg
+from rat_assets import quality, runner
+from rat_resources.platform import platform
+
+def die(*args, **said):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+quality.TestResult.to_check = die
+ask = runner.RunAsk(everything=True)
+runner.run(platform(), ask, instance=dg.DagsterInstance.get())
+"""
 
 
 def run_and_kill(shop: Shop, phase: str, *, state: str) -> None:
     """Run all pipelines in a process that is killed at one moment."""
+    die_in(shop, KILLED, phase, state)
+
+
+def die_in(shop: Shop, script: str, *words: str) -> None:
+    """Run a script that kills itself."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, phase, state],
+        [sys.executable, "-c", script, *words],
         env=os.environ | shop.whole.settings.environ,
         capture_output=True,
         check=False,
@@ -107,6 +131,51 @@ def test_what_a_killed_run_left_is_undone(shop: Shop, phase: str) -> None:
     assert shop.materializations("shop.bronze.orders") == []
     assert done
     assert again == []
+
+
+def test_checks_that_dagster_did_not_hear_of_are_told_once(shop: Shop) -> None:
+    shop.publish(ORDERS)
+    settle(shop.land("a.csv", "id\n1\n"))
+    die_in(shop, KILLED_BEFORE_CHECKS)
+    key = dg.AssetCheckKey(dg.AssetKey(["shop", "bronze", "orders"]), "has_id")
+    before = evaluations(shop, key)
+
+    reconcile(shop.whole, shop.instance)
+    again = reconcile(shop.whole, shop.instance)
+
+    log.catch_up(shop.whole.metadata)
+    (record,) = shop.materializations("shop.bronze.orders")
+    (told,) = evaluations(shop, key)
+    assert (before, again) == ([], [])
+    assert (told.passed, told.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert told.metadata["offending_rows"].value == 1
+    assert told.target_materialization_data is not None
+    assert told.target_materialization_data.storage_id == record.storage_id
+    assert publications(shop) == [PublicationState.CLOSED]
+    assert list(audit.audit(shop.whole).lines) == []
+
+
+def test_the_audit_misses_checks_that_nobody_told(shop: Shop) -> None:
+    shop.publish(ORDERS)
+    settle(shop.land("a.csv", "id\n1\n"))
+    die_in(shop, KILLED_BEFORE_CHECKS)
+    (run,) = shop.runs()
+    with shop.whole.metadata.transaction() as tx:
+        close(tx, run.id)
+    reconcile(shop.whole, shop.instance)
+    log.catch_up(shop.whole.metadata)
+
+    (said,) = audit.audit(shop.whole).lines
+
+    assert said.startswith(f"dagster.checks {run.id} has_id")
+
+
+def evaluations(shop: Shop, key: dg.AssetCheckKey) -> list[dg.AssetCheckEvaluation]:
+    """What Dagster has heard of a check."""
+    history = shop.instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=10, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+    )
+    return [record.evaluation for record in history if record.evaluation]
 
 
 def test_the_next_run_does_not_wait_for_a_dead_lease(shop: Shop) -> None:
