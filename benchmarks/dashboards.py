@@ -2,7 +2,8 @@
 
 Warm: each question again and again, in turns. Cold: the server is restarted and its files are dropped
 from the page cache (posix_fadvise) before each. Then the sizes on disk, and what one more run costs
-there, alone and a thousand at once. `--scale 0.01` tries it small, and writes nothing.
+there, alone and a thousand at once. `--scale 0.01` tries it small, and writes nothing. `--keep DIR`
+leaves the year in DIR, and measures the one that is there already.
 """
 
 import argparse
@@ -11,13 +12,14 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from statistics import median, quantiles
 
 from sqlalchemy import text
 
 from benchmarks import history
 from benchmarks.paper import Figures, keep, ms, s
-from benchmarks.place import Place, own_place, seconds
+from benchmarks.place import Place, kept_place, own_place, seconds
 from rat_resources import mirror
 from rat_resources.instance import RatStorage
 from rat_resources.metadata import Metadata, embedded
@@ -31,19 +33,20 @@ def main() -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--scale", type=float, default=1.0)
-    scale = parser.parse_args().scale
-    now = history.last_hour()
-    with own_place() as place:
+    parser.add_argument("--keep", type=Path, metavar="DIR")
+    given = parser.parse_args()
+    scale: float = given.scale
+    with kept_place(given.keep) if given.keep else own_place() as place:
         from rat_resources.platform import platform  # noqa: PLC0415 - after the environment
 
         metadata = platform().metadata
         RatStorage(metadata.dagster_url).dispose()  # the mirror reads Dagster's tables
-        made = seconds(lambda: history.fill(metadata, scale=scale, now=now))
+        year = history.year(metadata, scale=scale)
         parts = [
-            measure_questions(place, metadata, as_of=now),
+            measure_questions(place, metadata, as_of=year.ends_at),
             measure_sizes(metadata),
-            measure_inserts(metadata, as_of=now),
-            f"Making the year took {made:,.0f} s.",
+            measure_inserts(metadata, as_of=year.ends_at),
+            f"Making the year took {year.seconds:,.0f} s; its indexes were built afterwards.",
         ]
     if scale == 1:
         keep("dashboards", *parts)
@@ -189,16 +192,20 @@ def measure_inserts(metadata: Metadata, *, as_of: datetime) -> Figures:
             )
         )
         pipelines = [row.id for row in found]
+    added: list[uuid.UUID] = []
     alone = [
         seconds(
-            lambda n=n: add_runs(metadata, [pipelines[n % len(pipelines)]], as_of=as_of)
+            lambda n=n: added.extend(
+                add_runs(metadata, [pipelines[n % len(pipelines)]], as_of=as_of)
+            )
         )
         for n in range(SINGLE)
     ]
     batches = [
-        seconds(lambda: add_runs(metadata, pipelines, as_of=as_of))
+        seconds(lambda: added.extend(add_runs(metadata, pipelines, as_of=as_of)))
         for _ in range(BATCHES)
     ]
+    remove_runs(metadata, added)
     half, most = points(alone)
     return Figures(
         ("one more run, in `rat.runs` and mirrored", "p50", "p95"),
@@ -215,8 +222,8 @@ def measure_inserts(metadata: Metadata, *, as_of: datetime) -> Figures:
 
 def add_runs(
     metadata: Metadata, pipelines: Sequence[uuid.UUID], *, as_of: datetime
-) -> None:
-    """Write a run that ended of each pipeline, and mirror it."""
+) -> list[uuid.UUID]:
+    """Write a run that ended of each pipeline, and mirror it; their ids."""
     ids = [uuid.uuid4() for _ in pipelines]
     row = text("""
         INSERT INTO rat.runs (
@@ -229,6 +236,19 @@ def add_runs(
     with metadata.transaction() as tx:
         tx.execute(row, {"ids": ids, "pipelines": list(pipelines), "now": as_of})
         mirror.reflect_runs(tx, ids)
+    return ids
+
+
+def remove_runs(metadata: Metadata, run_ids: Sequence[uuid.UUID]) -> None:
+    """Make the year what it was."""
+    names = {"ids": [str(each) for each in run_ids]}
+    with metadata.transaction() as tx:
+        for owner, key in (
+            ("lakeflow.fact_pipeline_update_timeline", "update_id = ANY(:ids)"),
+            ("chm.runs", "id = ANY(CAST(:ids AS uuid[]))"),
+            ("rat.runs", "id = ANY(CAST(:ids AS uuid[]))"),
+        ):
+            tx.execute(text(f"DELETE FROM {owner} WHERE {key}"), names)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ as in a database that was a year in use.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from benchmarks.place import seconds
 from rat_resources.metadata import Metadata
 
 PIPELINES = 10_000
@@ -236,8 +238,57 @@ WORDS = {
 }
 
 
-def fill(metadata: Metadata, *, scale: float, now: datetime) -> int:
-    """Make the year that ends *now*; how many runs it has."""
+@dataclass(frozen=True)
+class Year:
+    """A year that was made."""
+
+    scale: float
+    ends_at: datetime
+    seconds: float  # it took
+
+
+def year(metadata: Metadata, *, scale: float) -> Year:
+    """The year that is there already, else a new one that ends with the last whole hour."""
+    kept = find_year(metadata)
+    if kept is None:
+        return make_year(metadata, scale=scale)
+    if kept.scale != scale:
+        message = f"the year that is kept there has --scale {kept.scale}"
+        raise SystemExit(message)
+    return kept
+
+
+def find_year(metadata: Metadata) -> Year | None:
+    """The year that is there, if one is."""
+    with metadata.engine.connect() as connection:
+        if connection.scalar(text("SELECT to_regclass('bench.year')")) is None:
+            return None
+        found = connection.execute(
+            text("SELECT scale, ends_at, seconds FROM bench.year")
+        )
+        return Year(**found.mappings().one())
+
+
+def make_year(metadata: Metadata, *, scale: float) -> Year:
+    """Make one, and note down that it is whole."""
+    ends_at = last_hour()
+    took = seconds(lambda: fill(metadata, scale=scale, now=ends_at))
+    note = """
+        CREATE TABLE bench.year AS SELECT
+            CAST(:scale AS float8) AS scale,
+            CAST(:ends_at AS timestamptz) AS ends_at,
+            CAST(:seconds AS float8) AS seconds
+    """
+    made = Year(scale, ends_at, took)
+    with metadata.engine.begin() as connection:
+        connection.execute(
+            text(note), {"scale": scale, "ends_at": ends_at, "seconds": took}
+        )
+    return made
+
+
+def fill(metadata: Metadata, *, scale: float, now: datetime) -> None:
+    """Make the year that ends *now*."""
     start = now - timedelta(days=DAYS)
     places = {
         "pipelines": max(200, round(PIPELINES * scale)),
@@ -255,16 +306,11 @@ def fill(metadata: Metadata, *, scale: float, now: datetime) -> int:
                 statements = statements.replace(f" {word}", f" {value}")
             with metadata.engine.begin() as connection:
                 load(connection, statements)
-    administrate(metadata, "VACUUM ANALYZE")
-    with metadata.engine.connect() as connection:
-        runs: int = connection.execute(
-            text("SELECT count(*) FROM rat.runs")
-        ).scalar_one()
-    return runs
+    administrate(metadata, "SELECT chm.refind_latest()", "VACUUM ANALYZE")
 
 
 def load(connection: Connection, statements: str) -> None:
-    """Run statements without checking keys that are right by the way they are made."""
+    """Run statements without keys being checked or triggers told of each: they are made right."""
     cursor = connection.connection.cursor()
     cursor.execute("SET LOCAL session_replication_role = replica")
     cursor.execute("SELECT setseed(0.5)")

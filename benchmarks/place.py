@@ -40,13 +40,22 @@ class Place:
 def own_place() -> Iterator[Place]:
     """A place that is gone afterwards, with its Postgres."""
     with tempfile.TemporaryDirectory(prefix="rat-benchmark-") as folder:
-        place = Place(Path(folder))
-        os.environ |= {"RAT_HOME": str(place.home), "DAGSTER_HOME": str(PROJECT)}
         try:
-            yield place
+            with kept_place(Path(folder)) as place:
+                yield place
         finally:
-            command([str(RAT), "stop"])
             forget_cluster(place.home)
+
+
+@contextmanager
+def kept_place(folder: Path) -> Iterator[Place]:
+    """The place in *folder*, which stays; its Postgres is stopped afterwards."""
+    place = Place(folder)
+    os.environ |= {"RAT_HOME": str(place.home), "DAGSTER_HOME": str(PROJECT)}
+    try:
+        yield place
+    finally:
+        command([str(RAT), "stop"])
 
 
 def forget_cluster(home: Path) -> None:

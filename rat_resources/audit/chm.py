@@ -4,7 +4,14 @@ What people set (whether a client or a pipeline is active, the rules) is theirs.
 only what is told here can be judged: a run that is final was begun before it ended.
 """
 
-from rat_resources.audit.comparison import MIRROR, SOMEBODY, Comparison, Side, never
+from rat_resources.audit.comparison import (
+    MIRROR,
+    REBUILD,
+    SOMEBODY,
+    Comparison,
+    Side,
+    never,
+)
 
 # Where the platform's own landing zone is nobody's client, unless it has pipelines too.
 NAMESPACES = """
@@ -115,6 +122,18 @@ JOIN chm.clients AS client ON client.id = pipeline.client_id
 WHERE pipeline.origin = 'external' AND run.status = 'running' AND run.finished_at IS NOT NULL
 """
 
+# Of successes that are the latest alike, either may be kept.
+LATEST = """
+SELECT
+    concat_ws(' ', latest.pipeline_id, CASE WHEN latest.succeeded THEN 'succeeded' END) AS id,
+    CASE WHEN NOT latest.succeeded THEN latest.run_id END AS run_id,
+    CASE WHEN NOT latest.succeeded THEN latest.finished_at END AS finished_at,
+    latest.status,
+    latest.started_at,
+    latest.event_time
+FROM {source} AS latest
+"""
+
 COMPARISONS = (
     Comparison(
         "chm.clients",
@@ -136,6 +155,13 @@ COMPARISONS = (
         Side("rat.runs", RUNS),
         Side("chm.runs", TOLD_RUNS),
         MIRROR,
+    ),
+    Comparison(
+        "chm.latest_runs",
+        "the latest run and the latest success of every pipeline are kept as such",
+        Side("chm.runs", LATEST.format(source="chm.find_latest()")),
+        Side("chm.latest_runs", LATEST.format(source="chm.latest_runs")),
+        REBUILD,
     ),
     never(
         "chm.external_runs",

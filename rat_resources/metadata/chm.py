@@ -211,7 +211,7 @@ class Run(ChmBase):
             "pipeline_id",
             "status",
             text("started_at DESC NULLS LAST"),
-            postgresql_include=["event_time"],
+            text("event_time DESC"),
         ),
         Index(
             "ix_runs_status_event_time",
@@ -249,6 +249,21 @@ class Run(ChmBase):
     updated_at: Mapped[now]
     # When it happened, as every dashboard counts it.
     event_time: Mapped[datetime] = mapped_column(Computed(EVENT_TIME, persisted=True))
+
+
+class LatestRun(ChmBase):
+    """The latest run or success of a pipeline, kept by triggers so that it need not be looked for."""
+
+    __tablename__ = "latest_runs"
+
+    pipeline_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    succeeded: Mapped[bool] = mapped_column(primary_key=True)
+    run_id: Mapped[uuid.UUID]
+    status: Mapped[str] = mapped_column(run_status)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    event_time: Mapped[datetime]
 
 
 class AlertRule(ChmBase):

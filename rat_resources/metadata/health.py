@@ -73,8 +73,8 @@ ROWS_PER_TABLE = Question(
 )
 QUALITY_HISTORY = Question(
     "rat.quality_history",
-    "what each quality test said on each day",
-    {"days": 30},
+    "what the tests that found fault most often said on each day",
+    {"days": 30, "top": 100, "within": None},
 )
 DAILY_PASS_RATE = Question(
     "rat.daily_pass_rate",
@@ -126,7 +126,7 @@ FAILURES_PER_CLIENT = Question(
 TOP_FLAKY = Question(
     "chm.top_flaky",
     "the pipelines that failed most often in 30 days (Q9)",
-    {"most": 20},
+    {"top": 20},
 )
 FAILURE_RATE_BY_PLATFORM = Question(
     "chm.failure_rate_by_platform",
@@ -323,6 +323,13 @@ LAKEFLOW = (
     FAILING_TASKS,
 )
 # What other questions are made of.
-PARTS = ("rat.test_results", "lakeflow.job_runs", "lakeflow.compared_runs")
+PARTS = (
+    "rat.failure_streaks",
+    "rat.test_results",
+    "chm.latest_at",
+    "chm.latest_success_at",
+    "lakeflow.job_runs",
+    "lakeflow.compared_runs",
+)
 
 QUESTIONS = (*RAT, *CHM, *LAKEFLOW)

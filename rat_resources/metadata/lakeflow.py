@@ -170,6 +170,11 @@ class FactJobRunTimeline(LakeflowBase):
             "workspace_id",
             "job_id",
             "period_start_time",
+            postgresql_include=[
+                "period_end_time",
+                "result_state",
+                "run_duration_seconds",
+            ],
         ),
     )
 

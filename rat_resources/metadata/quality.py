@@ -4,7 +4,14 @@ import uuid
 from decimal import Decimal
 from enum import StrEnum
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from rat_resources.metadata.base import Json, RatBase, now, uuid_pk
@@ -61,7 +68,19 @@ class QualityResult(RatBase):
         ),
         CheckConstraint("value >= 0", name="value"),
         CheckConstraint("duration_ms >= 0", name="duration_ms"),
-        Index("ix_quality_results_history", "test_id", "ran_at"),
+        Index(
+            "ix_quality_results_history",
+            "test_id",
+            text("ran_at DESC"),
+            text("id DESC"),
+            postgresql_include=["status"],
+        ),
+        Index(
+            "ix_quality_results_faults",
+            "ran_at",
+            postgresql_where=text("status <> 'passed'"),
+            postgresql_include=["test_id", "status"],
+        ),
         Index("ix_quality_results_run", "run_id"),
         Index(
             "ix_quality_results_time",

@@ -66,7 +66,13 @@ class Run(RatBase):
             "pipeline_id",
             text("finished_at DESC"),
             postgresql_where=text("status = 'success'"),
-            postgresql_include=["unchanged"],
+            postgresql_include=["unchanged", "rows_total", "snapshot_id"],
+        ),
+        Index(
+            "ix_runs_failures",
+            "finished_at",
+            postgresql_where=text("status = 'failed'"),
+            postgresql_include=["pipeline_id"],
         ),
     )
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from rat_resources import mirror
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.runs import Run
-from rat_resources.mirror import dags, log, past, positions
+from rat_resources.mirror import clients, dags, log, past, positions
 from rat_resources.mirror.log import Progress
 
 # Runs of `rat` in one transaction.
@@ -65,6 +65,7 @@ def rebuild(metadata: Metadata) -> Rebuilt:
         mirror.reflect_pipelines(tx)
     runs = sum(reflect_batch(metadata, ids) for ids in batches(metadata))
     with metadata.transaction() as tx:
+        clients.refind_latest(tx)
         positions.restart(tx)
     progress = log.catch_up(metadata)
     with metadata.transaction() as tx:

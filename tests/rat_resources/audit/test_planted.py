@@ -94,6 +94,7 @@ PLANTS = (
         "status = 'success'",
         fresh="id = gen_random_uuid()",
     ),
+    Plant("chm.latest_runs", "pipeline_id::text", "started_at = now()"),
     Plant("lakeflow.dim_workspace", "workspace_id", "workspace_name = 'other'"),
     Plant(
         "lakeflow.dim_pipeline",

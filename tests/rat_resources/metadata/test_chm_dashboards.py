@@ -314,7 +314,7 @@ def test_a_history_is_of_a_window_a_status_and_a_direction(metadata: Metadata) -
             return [row[0] for row in rows]
 
         assert history("") == [c.id, b.id, a.id, none.id]
-        assert history(", most => 2, ascending => true") == [none.id, a.id]
+        assert history(", top => 2, ascending => true") == [none.id, a.id]
         assert history(", 'failed'") == [c.id, a.id, none.id]
         assert history(", since => :a, until => :now - INTERVAL '1 day'") == [
             b.id,
@@ -353,7 +353,7 @@ def test_a_summary_has_every_status_and_the_latest_of_each_pipeline(
         ("failures_over_time(:now, 'month')", "minute, hour, day or week"),
         ("duration_distribution(:now, max_duration => 0)", "greater than 0"),
         ("duration_distribution(:now, bucket_count => 0)", "greater than 0"),
-        ("run_history(gen_random_uuid(), most => 1001)", "between 1 and 1000"),
+        ("run_history(gen_random_uuid(), top => 1001)", "between 1 and 1000"),
         ("client_summary(gen_random_uuid(), :now, :now)", "since is before until"),
         ("client_latest(gen_random_uuid(), :now, :now)", "since is before until"),
     ],

@@ -150,8 +150,9 @@ INDEXES = (
     """,
     """
     CREATE INDEX ix_runs_pipeline_status
-        ON chm.runs (pipeline_id, status, started_at DESC NULLS LAST)
-        INCLUDE (event_time)
+        ON chm.runs (
+            pipeline_id, status, started_at DESC NULLS LAST, event_time DESC
+        )
     """,
     """
     CREATE INDEX ix_runs_status_event_time
@@ -212,6 +213,7 @@ def upgrade() -> None:
         )
     op.execute(KEEP_FINAL)
     op.execute(FINAL)
+    execute_script(op.get_bind(), "0014_chm_latest.sql")
     execute_script(op.get_bind(), "0014_chm_dashboards.sql")
 
 

@@ -11,6 +11,56 @@ BEGIN
     RAISE EXCEPTION '%', what USING ERRCODE = 'invalid_parameter_value';
 END $$;
 
+-- The latest of each pipeline: what is kept, but where it came after as_of.
+
+CREATE FUNCTION chm.latest_at(as_of timestamptz DEFAULT now())
+RETURNS TABLE (
+    pipeline_id uuid,
+    run_id uuid,
+    status chm.run_status,
+    started_at timestamptz,
+    finished_at timestamptz,
+    created_at timestamptz
+)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT kept.pipeline_id, kept.run_id, kept.status, kept.started_at, kept.finished_at, kept.created_at
+    FROM chm.latest_runs AS kept
+    WHERE NOT kept.succeeded AND COALESCE(kept.started_at, kept.created_at) <= as_of
+    UNION ALL
+    SELECT kept.pipeline_id, latest.*
+    FROM chm.latest_runs AS kept
+    CROSS JOIN LATERAL (
+        SELECT runs.id, runs.status, runs.started_at, runs.finished_at, runs.created_at
+        FROM chm.runs
+        WHERE runs.pipeline_id = kept.pipeline_id
+            AND COALESCE(runs.started_at, runs.created_at) <= as_of
+        ORDER BY runs.started_at DESC NULLS LAST, runs.finished_at DESC NULLS LAST, runs.id DESC
+        LIMIT 1
+    ) AS latest
+    WHERE NOT kept.succeeded AND COALESCE(kept.started_at, kept.created_at) > as_of
+$$;
+
+CREATE FUNCTION chm.latest_success_at(as_of timestamptz DEFAULT now())
+RETURNS TABLE (pipeline_id uuid, event_time timestamptz)
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT kept.pipeline_id, kept.event_time
+    FROM chm.latest_runs AS kept
+    WHERE kept.succeeded AND kept.event_time <= as_of
+    UNION ALL
+    SELECT kept.pipeline_id, latest.event_time
+    FROM chm.latest_runs AS kept
+    CROSS JOIN LATERAL (
+        SELECT runs.event_time
+        FROM chm.runs
+        WHERE runs.pipeline_id = kept.pipeline_id
+            AND runs.status = 'success'
+            AND runs.event_time <= as_of
+        ORDER BY runs.started_at DESC NULLS LAST, runs.event_time DESC
+        LIMIT 1
+    ) AS latest
+    WHERE kept.succeeded AND kept.event_time > as_of
+$$;
+
 -- The six outputs of the contract
 
 CREATE FUNCTION chm.failures_over_time(
@@ -55,18 +105,11 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         pipelines.environment,
         latest.status,
         COALESCE(latest.started_at, latest.finished_at, latest.created_at),
-        latest.id,
+        latest.run_id,
         pipelines.id
     FROM chm.clients
     JOIN chm.pipelines ON pipelines.client_id = clients.id AND pipelines.is_active
-    LEFT JOIN LATERAL (
-        SELECT runs.id, runs.status, runs.started_at, runs.finished_at, runs.created_at
-        FROM chm.runs
-        WHERE runs.pipeline_id = pipelines.id
-            AND COALESCE(runs.started_at, runs.created_at) <= as_of
-        ORDER BY runs.started_at DESC NULLS LAST, runs.finished_at DESC NULLS LAST, runs.id DESC
-        LIMIT 1
-    ) AS latest ON true
+    LEFT JOIN chm.latest_at(as_of) AS latest ON latest.pipeline_id = pipelines.id
     WHERE clients.is_active
     ORDER BY clients.name, pipelines.name
 $$;
@@ -99,7 +142,7 @@ $$;
 COMMENT ON FUNCTION chm.failures_per_client IS
     'Failed runs of every client, inactive ones too, since 24 hours and since 7 days before as_of; what failed after as_of counts too';
 
-CREATE FUNCTION chm.top_flaky(as_of timestamptz DEFAULT now(), most integer DEFAULT 20)
+CREATE FUNCTION chm.top_flaky(as_of timestamptz DEFAULT now(), top integer DEFAULT 20)
 RETURNS TABLE (
     client varchar,
     pipeline varchar,
@@ -128,7 +171,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     JOIN chm.clients ON clients.id = pipelines.client_id
     LEFT JOIN counted ON counted.pipeline_id = pipelines.id
     ORDER BY 3 DESC, 5 DESC, 4 DESC, clients.name, pipelines.name
-    LIMIT most
+    LIMIT top
 $$;
 COMMENT ON FUNCTION chm.top_flaky IS
     'Q9. The pipelines that failed most often in the 30 days before as_of, inactive ones too; the rate is over all their runs, unfinished ones too';
@@ -372,23 +415,8 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         as_of - success.event_time
     FROM chm.clients
     JOIN chm.pipelines ON pipelines.client_id = clients.id AND pipelines.is_active
-    LEFT JOIN LATERAL (
-        SELECT runs.started_at, runs.finished_at, runs.created_at
-        FROM chm.runs
-        WHERE runs.pipeline_id = pipelines.id
-            AND COALESCE(runs.started_at, runs.created_at) <= as_of
-        ORDER BY runs.started_at DESC NULLS LAST, runs.finished_at DESC NULLS LAST, runs.id DESC
-        LIMIT 1
-    ) AS latest ON true
-    LEFT JOIN LATERAL (
-        SELECT runs.event_time
-        FROM chm.runs
-        WHERE runs.pipeline_id = pipelines.id
-            AND runs.status = 'success'
-            AND runs.event_time <= as_of
-        ORDER BY runs.started_at DESC NULLS LAST
-        LIMIT 1
-    ) AS success ON true
+    LEFT JOIN chm.latest_at(as_of) AS latest ON latest.pipeline_id = pipelines.id
+    LEFT JOIN chm.latest_success_at(as_of) AS success ON success.pipeline_id = pipelines.id
     WHERE clients.is_active
     ORDER BY success.event_time NULLS FIRST, clients.name, pipelines.name
 $$;
@@ -474,7 +502,7 @@ CREATE FUNCTION chm.run_history(
     status chm.run_status DEFAULT NULL,
     since timestamptz DEFAULT NULL,
     until timestamptz DEFAULT NULL,
-    most integer DEFAULT 100,
+    top integer DEFAULT 100,
     ascending boolean DEFAULT false
 )
 RETURNS SETOF chm.runs
@@ -487,9 +515,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             AND (run_history.status IS NULL OR runs.status = run_history.status)
             AND (since IS NULL OR runs.started_at >= since)
             AND (until IS NULL OR runs.started_at < until)
-            AND chm.require(most BETWEEN 1 AND 1000, 'most is between 1 and 1000')
+            AND chm.require(top BETWEEN 1 AND 1000, 'top is between 1 and 1000')
         ORDER BY runs.started_at DESC NULLS LAST, runs.finished_at DESC NULLS LAST, runs.id DESC
-        LIMIT most
+        LIMIT top
     )
     UNION ALL
     (
@@ -500,9 +528,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             AND (run_history.status IS NULL OR runs.status = run_history.status)
             AND (since IS NULL OR runs.started_at >= since)
             AND (until IS NULL OR runs.started_at < until)
-            AND chm.require(most BETWEEN 1 AND 1000, 'most is between 1 and 1000')
+            AND chm.require(top BETWEEN 1 AND 1000, 'top is between 1 and 1000')
         ORDER BY runs.started_at NULLS FIRST, runs.finished_at NULLS FIRST, runs.id
-        LIMIT most
+        LIMIT top
     )
 $$;
 COMMENT ON FUNCTION chm.run_history IS

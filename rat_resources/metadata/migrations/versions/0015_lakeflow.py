@@ -217,6 +217,7 @@ def create_facts() -> None:
         "fact_job_run_timeline",
         ["workspace_id", "job_id", "period_start_time"],
         schema="lakeflow",
+        postgresql_include=["period_end_time", "result_state", "run_duration_seconds"],
     )
     op.create_index(
         "ix_fact_job_run_timeline_time",

@@ -495,14 +495,27 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     WITH counted AS (
-        SELECT
-            (run.started_at AT TIME ZONE 'UTC')::date AS day,
-            count(*) AS runs,
-            count(run.result_state) AS finished,
-            count(*) FILTER (WHERE run.is_failure) AS failed
-        FROM lakeflow.job_runs(as_of, days + 7) AS run
-        WHERE run.started_at >= date_trunc('day', as_of, 'UTC') - (days + 5) * INTERVAL '1 day'
-        GROUP BY 1
+        SELECT calendar.starts_at::date AS day, each.*
+        FROM generate_series(
+            date_trunc('day', as_of AT TIME ZONE 'UTC') - (days + 5) * INTERVAL '1 day',
+            as_of AT TIME ZONE 'UTC',
+            INTERVAL '1 day'
+        ) AS calendar (starts_at)
+        -- Day by day: which day it was, need not be computed of every run.
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) AS runs,
+                count(run.result_state) FILTER (WHERE run.period_end_time <= as_of) AS finished,
+                count(*) FILTER (
+                    WHERE run.period_end_time <= as_of
+                        AND run.result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')
+                ) AS failed
+            FROM lakeflow.fact_job_run_timeline AS run
+            WHERE run.period_start_time >= calendar.starts_at AT TIME ZONE 'UTC'
+                AND run.period_start_time < (calendar.starts_at + INTERVAL '1 day') AT TIME ZONE 'UTC'
+                AND run.period_start_time <= as_of
+        ) AS each
+        WHERE each.runs > 0
     ),
 
     failing AS (
@@ -648,6 +661,18 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             before.failures,
             before.failed_at
         FROM lakeflow.dim_job AS job
+        -- Most jobs succeeded last, and then there is nothing to count.
+        CROSS JOIN LATERAL (
+            SELECT newest.result_state
+            FROM lakeflow.fact_job_run_timeline AS newest
+            WHERE newest.workspace_id = job.workspace_id
+                AND newest.job_id = job.job_id
+                AND newest.period_start_time <= as_of - days * INTERVAL '1 day'
+                AND newest.period_end_time <= as_of
+                AND newest.result_state IN ('SUCCEEDED', 'SUCCESS', 'FAILED', 'ERROR', 'TIMED_OUT')
+            ORDER BY newest.period_start_time DESC
+            LIMIT 1
+        ) AS decided
         CROSS JOIN LATERAL (
             SELECT
                 count(*) AS failures,
@@ -673,7 +698,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                     '-infinity'
                 )
         ) AS before
-        WHERE before.failures > 0
+        WHERE decided.result_state IN ('FAILED', 'ERROR', 'TIMED_OUT')
     ),
 
     failed AS (
@@ -1147,33 +1172,50 @@ RETURNS TABLE (
     longest numeric
 )
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    WITH measured AS (
+    WITH slowest AS (
         SELECT
             task.workspace_id,
             task.job_id,
             task.task_key,
-            EXTRACT(epoch FROM task.period_end_time - task.period_start_time) AS seconds
+            count(*) AS runs,
+            avg(task.period_end_time - task.period_start_time) AS average,
+            max(task.period_end_time - task.period_start_time) AS longest
         FROM lakeflow.fact_job_task_run_timeline AS task
         WHERE task.period_start_time > as_of - days * INTERVAL '1 day'
             AND task.period_start_time <= as_of
             AND task.period_end_time <= as_of
             AND task.result_state IN ('SUCCEEDED', 'SUCCESS')
+        GROUP BY task.workspace_id, task.job_id, task.task_key
+        ORDER BY average DESC, task.workspace_id, task.job_id, task.task_key
+        LIMIT top
     )
 
     SELECT
         each.workspace_id,
         each.job_id,
-        max(job.job_name),
+        job.job_name,
         each.task_key,
-        count(*),
-        round(avg(each.seconds), 3),
-        percentile_cont(0.95) WITHIN GROUP (ORDER BY each.seconds::double precision),
-        max(each.seconds)
-    FROM measured AS each
+        each.runs,
+        round(EXTRACT(epoch FROM each.average), 3),
+        -- Of these few only: it sorts.
+        (
+            SELECT
+                percentile_cont(0.95) WITHIN GROUP (
+                    ORDER BY EXTRACT(epoch FROM task.period_end_time - task.period_start_time)::double precision
+                )
+            FROM lakeflow.fact_job_task_run_timeline AS task
+            WHERE task.workspace_id = each.workspace_id
+                AND task.job_id = each.job_id
+                AND task.task_key = each.task_key
+                AND task.period_start_time > as_of - days * INTERVAL '1 day'
+                AND task.period_start_time <= as_of
+                AND task.period_end_time <= as_of
+                AND task.result_state IN ('SUCCEEDED', 'SUCCESS')
+        ),
+        EXTRACT(epoch FROM each.longest)
+    FROM slowest AS each
     LEFT JOIN lakeflow.dim_job AS job USING (workspace_id, job_id)
-    GROUP BY each.workspace_id, each.job_id, each.task_key
-    ORDER BY avg(each.seconds) DESC, each.workspace_id, each.job_id, each.task_key
-    LIMIT top
+    ORDER BY each.average DESC, each.workspace_id, each.job_id, each.task_key
 $$;
 
 -- Which steps fail.

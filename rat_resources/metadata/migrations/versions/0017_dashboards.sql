@@ -15,60 +15,50 @@ RETURNS TABLE (
     success_rate numeric
 )
 LANGUAGE sql STABLE AS $$
-    WITH calendar AS (
-        SELECT each::date AS day
-        FROM generate_series(
-            (as_of AT TIME ZONE 'UTC')::date - (days - 1),
-            (as_of AT TIME ZONE 'UTC')::date,
-            INTERVAL '1 day'
+    WITH unfinished AS (
+        SELECT (created_at AT TIME ZONE 'UTC')::date AS day, count(*) AS runs
+        FROM (
+            -- It has ended since.
+            SELECT created_at
+            FROM rat.runs
+            WHERE finished_at > as_of AND created_at <= as_of
+            UNION ALL
+            SELECT created_at
+            FROM rat.runs
+            WHERE status IN ('pending', 'running') AND created_at <= as_of
         ) AS each
-    ),
-
-    known AS (
-        SELECT finished_at AS happened_at, status, runs.unchanged
-        FROM rat.runs
-        WHERE finished_at <= as_of
-            AND finished_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
-        UNION ALL
-        -- It has ended since.
-        SELECT created_at, 'unfinished', false
-        FROM rat.runs
-        WHERE finished_at > as_of AND created_at <= as_of
-        UNION ALL
-        SELECT created_at, 'unfinished', false
-        FROM rat.runs
-        WHERE status IN ('pending', 'running') AND created_at <= as_of
-    ),
-
-    counted AS (
-        SELECT
-            (happened_at AT TIME ZONE 'UTC')::date AS day,
-            count(*) AS runs,
-            count(*) FILTER (WHERE status = 'success' AND NOT known.unchanged) AS published,
-            count(*) FILTER (WHERE status = 'success' AND known.unchanged) AS unchanged,
-            count(*) FILTER (WHERE status = 'failed') AS failed,
-            count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
-            count(*) FILTER (WHERE status = 'unfinished') AS unfinished
-        FROM known
         GROUP BY 1
     )
 
     SELECT
-        calendar.day,
-        coalesce(counted.runs, 0),
-        coalesce(counted.published, 0),
-        coalesce(counted.unchanged, 0),
-        coalesce(counted.failed, 0),
-        coalesce(counted.cancelled, 0),
-        coalesce(counted.unfinished, 0),
-        round(
-            100.0 * (counted.published + counted.unchanged)
-            / nullif(counted.runs - counted.unfinished, 0),
-            2
-        )
-    FROM calendar
-    LEFT JOIN counted ON counted.day = calendar.day
-    ORDER BY calendar.day
+        calendar.starts_at::date,
+        ended.runs + coalesce(unfinished.runs, 0),
+        ended.published,
+        ended.unchanged,
+        ended.failed,
+        ended.cancelled,
+        coalesce(unfinished.runs, 0),
+        round(100.0 * (ended.published + ended.unchanged) / nullif(ended.runs, 0), 2)
+    FROM generate_series(
+        date_trunc('day', as_of AT TIME ZONE 'UTC') - make_interval(days => days - 1),
+        date_trunc('day', as_of AT TIME ZONE 'UTC'),
+        INTERVAL '1 day'
+    ) AS calendar (starts_at)
+    -- Day by day: which day it was, need not be computed of every run.
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) AS runs,
+            count(*) FILTER (WHERE status = 'success' AND NOT runs.unchanged) AS published,
+            count(*) FILTER (WHERE status = 'success' AND runs.unchanged) AS unchanged,
+            count(*) FILTER (WHERE status = 'failed') AS failed,
+            count(*) FILTER (WHERE status = 'cancelled') AS cancelled
+        FROM rat.runs
+        WHERE finished_at >= calendar.starts_at AT TIME ZONE 'UTC'
+            AND finished_at < (calendar.starts_at + INTERVAL '1 day') AT TIME ZONE 'UTC'
+            AND finished_at <= as_of
+    ) AS ended
+    LEFT JOIN unfinished ON unfinished.day = calendar.starts_at::date
+    ORDER BY 1
 $$;
 
 CREATE FUNCTION rat.slowest_pipelines(
@@ -84,7 +74,9 @@ RETURNS TABLE (
     max_seconds numeric,
     total_seconds numeric
 )
-LANGUAGE sql STABLE AS $$
+LANGUAGE sql STABLE
+-- The times of a month of runs are sorted in memory.
+SET work_mem = '64MB' AS $$
     WITH timed AS (
         SELECT
             pipeline_id,
@@ -116,6 +108,42 @@ LANGUAGE sql STABLE AS $$
     LIMIT top
 $$;
 
+-- Failures in a row, in no order: from the first to the success that ended them, if one has.
+CREATE FUNCTION rat.failure_streaks(
+    as_of timestamptz DEFAULT now(), days integer DEFAULT 30
+)
+RETURNS TABLE (
+    pipeline_id uuid,
+    failures bigint,
+    failed_at timestamptz,
+    last_failed_at timestamptz,
+    recovered_at timestamptz
+)
+LANGUAGE sql STABLE AS $$
+    SELECT
+        failed.pipeline_id,
+        count(*),
+        min(failed.finished_at),
+        max(failed.finished_at),
+        success.finished_at
+    FROM rat.runs AS failed
+    -- Few fail, so the success after each is looked for instead of sorting all runs.
+    LEFT JOIN LATERAL (
+        SELECT runs.finished_at
+        FROM rat.runs
+        WHERE runs.pipeline_id = failed.pipeline_id
+            AND runs.status = 'success'
+            AND runs.finished_at > failed.finished_at
+            AND runs.finished_at <= as_of
+        ORDER BY runs.finished_at
+        LIMIT 1
+    ) AS success ON true
+    WHERE failed.status = 'failed'
+        AND failed.finished_at > as_of - make_interval(days => days)
+        AND failed.finished_at <= as_of
+    GROUP BY failed.pipeline_id, success.finished_at
+$$;
+
 CREATE FUNCTION rat.flakiest_pipelines(
     as_of timestamptz DEFAULT now(), days integer DEFAULT 30, top integer DEFAULT 20
 )
@@ -130,53 +158,49 @@ RETURNS TABLE (
     last_failure timestamptz
 )
 LANGUAGE sql STABLE AS $$
-    WITH ended AS (
+    WITH counted AS (
         SELECT
             pipeline_id,
-            finished_at,
-            status,
-            lag(status) OVER (PARTITION BY pipeline_id ORDER BY finished_at, id) AS before
+            sum(streaks.failures)::bigint AS failures,
+            -- Into each streak from a success, and out of it.
+            count(streaks.recovered_at) + count(*) - 1 + EXISTS (
+                SELECT
+                FROM rat.runs
+                WHERE runs.pipeline_id = streaks.pipeline_id
+                    AND runs.status = 'success'
+                    AND runs.finished_at > as_of - make_interval(days => days)
+                    AND runs.finished_at < min(streaks.failed_at)
+            )::integer AS alternations,
+            max(streaks.last_failed_at) AS last_failure
+        FROM rat.failure_streaks(as_of, days) AS streaks
+        GROUP BY pipeline_id
+    ),
+
+    ended AS (
+        SELECT pipeline_id, count(*) AS runs
         FROM rat.runs
         WHERE status IN ('success', 'failed')
             AND finished_at > as_of - make_interval(days => days)
             AND finished_at <= as_of
-            -- Few have failed at all, and only theirs need to be sorted.
-            AND pipeline_id IN (
-                SELECT pipeline_id
-                FROM rat.runs
-                WHERE status = 'failed'
-                    AND finished_at > as_of - make_interval(days => days)
-                    AND finished_at <= as_of
-            )
-    ),
-
-    counted AS (
-        SELECT
-            pipeline_id,
-            count(*) AS runs,
-            count(*) FILTER (WHERE status = 'failed') AS failures,
-            count(*) FILTER (WHERE status <> before) AS alternations,
-            max(finished_at) FILTER (WHERE status = 'failed') AS last_failure
-        FROM ended
         GROUP BY pipeline_id
-        HAVING count(*) FILTER (WHERE status = 'failed') > 0
     )
 
     SELECT
         pipelines.namespace,
         pipelines.layer,
         pipelines.name,
-        counted.runs,
+        ended.runs,
         counted.failures,
         counted.alternations,
-        round(100.0 * counted.failures / counted.runs, 2),
+        round(100.0 * counted.failures / ended.runs, 2),
         counted.last_failure
     FROM counted
+    JOIN ended ON ended.pipeline_id = counted.pipeline_id
     JOIN rat.pipelines ON pipelines.id = counted.pipeline_id
     ORDER BY
         counted.alternations DESC,
         counted.failures DESC,
-        counted.runs,
+        ended.runs,
         pipelines.namespace,
         pipelines.layer,
         pipelines.name,
@@ -197,50 +221,14 @@ RETURNS TABLE (
     failing_since timestamptz
 )
 LANGUAGE sql STABLE AS $$
-    WITH ended AS (
-        SELECT
-            pipeline_id,
-            finished_at,
-            status,
-            -- A success closes the streak of the failures before it.
-            count(*) FILTER (WHERE status = 'success') OVER (
-                PARTITION BY pipeline_id
-                ORDER BY finished_at, id
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-            ) AS streak
-        FROM rat.runs
-        WHERE status IN ('success', 'failed')
-            AND finished_at > as_of - make_interval(days => days)
-            AND finished_at <= as_of
-            -- Few have failed at all, and only theirs need to be sorted.
-            AND pipeline_id IN (
-                SELECT pipeline_id
-                FROM rat.runs
-                WHERE status = 'failed'
-                    AND finished_at > as_of - make_interval(days => days)
-                    AND finished_at <= as_of
-            )
-    ),
-
-    streaks AS (
-        SELECT
-            pipeline_id,
-            count(*) FILTER (WHERE status = 'failed') AS failures,
-            min(finished_at) FILTER (WHERE status = 'failed') AS failed_at,
-            min(finished_at) FILTER (WHERE status = 'success') AS recovered_at
-        FROM ended
-        GROUP BY pipeline_id, streak
-        HAVING count(*) FILTER (WHERE status = 'failed') > 0
-    ),
-
-    told AS (
+    WITH told AS (
         SELECT
             pipeline_id,
             sum(failures)::bigint AS failures,
             count(recovered_at) AS recoveries,
             round(avg(extract(epoch FROM recovered_at - failed_at)), 3) AS mttr_seconds,
             max(failed_at) FILTER (WHERE recovered_at IS NULL) AS failing_since
-        FROM streaks
+        FROM rat.failure_streaks(as_of, days)
         GROUP BY pipeline_id
     )
 
@@ -284,38 +272,21 @@ LANGUAGE sql STABLE AS $$
             pipelines.namespace,
             pipelines.layer,
             pipelines.name,
-            publication.finished_at AS last_publication,
-            looks.unchanged AS unchanged_looks,
-            pace.last_success,
-            pace.rhythm,
+            coalesce(newest.ends[newest.place], older.finished_at) AS last_publication,
+            coalesce(newest.place - 1, older.unchanged) AS unchanged_looks,
+            newest.ends[1] AS last_success,
+            newest.rhythm,
             round(
-                extract(epoch FROM as_of - pace.last_success)
-                / nullif(extract(epoch FROM pace.rhythm), 0),
+                extract(epoch FROM as_of - newest.ends[1])
+                / nullif(extract(epoch FROM newest.rhythm), 0),
                 2
             ) AS lateness
         FROM rat.pipelines
-        LEFT JOIN LATERAL (
-            SELECT finished_at
-            FROM rat.runs
-            WHERE pipeline_id = pipelines.id
-                AND status = 'success'
-                AND NOT unchanged
-                AND finished_at <= as_of
-            ORDER BY finished_at DESC
-            LIMIT 1
-        ) AS publication ON true
-        CROSS JOIN LATERAL (
-            SELECT count(*) AS unchanged
-            FROM rat.runs
-            WHERE pipeline_id = pipelines.id
-                AND status = 'success'
-                AND unchanged
-                AND finished_at <= as_of
-                AND finished_at > coalesce(publication.finished_at, '-infinity')
-        ) AS looks
         CROSS JOIN LATERAL (
             SELECT
-                max(finished_at) AS last_success,
+                array_agg(finished_at) AS ends,
+                -- Of the latest that published something.
+                array_position(array_agg(unchanged), false) AS place,
                 -- Two pauses are no rhythm yet.
                 CASE WHEN count(*) > 3 THEN
                     percentile_cont(0.5) WITHIN GROUP (ORDER BY pause)
@@ -323,18 +294,42 @@ LANGUAGE sql STABLE AS $$
             FROM (
                 SELECT
                     finished_at,
-                    finished_at - lag(finished_at) OVER (ORDER BY finished_at) AS pause
+                    unchanged,
+                    finished_at - lead(finished_at) OVER (ORDER BY finished_at DESC) AS pause
                 FROM (
-                    SELECT finished_at
+                    SELECT finished_at, unchanged
                     FROM rat.runs
                     WHERE pipeline_id = pipelines.id
                         AND status = 'success'
                         AND finished_at <= as_of
                     ORDER BY finished_at DESC
                     LIMIT 21
-                ) AS newest
+                ) AS successes
             ) AS paced
-        ) AS pace
+        ) AS newest
+        LEFT JOIN LATERAL (
+            SELECT
+                max(publication.finished_at) AS finished_at,
+                (
+                    SELECT count(*)
+                    FROM rat.runs
+                    WHERE pipeline_id = pipelines.id
+                        AND status = 'success'
+                        AND unchanged
+                        AND finished_at <= as_of
+                        AND finished_at > coalesce(max(publication.finished_at), '-infinity')
+                ) AS unchanged
+            FROM (
+                SELECT finished_at
+                FROM rat.runs
+                WHERE pipeline_id = pipelines.id
+                    AND status = 'success'
+                    AND NOT unchanged
+                    AND finished_at <= as_of
+                ORDER BY finished_at DESC
+                LIMIT 1
+            ) AS publication
+        ) AS older ON newest.place IS NULL
         WHERE pipelines.created_at <= as_of
             AND (pipelines.deleted_at IS NULL OR pipelines.deleted_at > as_of)
     ),
@@ -408,7 +403,7 @@ LANGUAGE sql STABLE AS $$
     CROSS JOIN LATERAL (
         -- What held when the window began, however old it was.
         (
-            SELECT id, finished_at, rows_total
+            SELECT finished_at, rows_total
             FROM rat.runs
             WHERE pipeline_id = largest.id
                 AND status = 'success'
@@ -418,7 +413,7 @@ LANGUAGE sql STABLE AS $$
             LIMIT 1
         )
         UNION ALL
-        SELECT id, finished_at, rows_total
+        SELECT finished_at, rows_total
         FROM rat.runs
         WHERE pipeline_id = largest.id
             AND status = 'success'
@@ -426,15 +421,14 @@ LANGUAGE sql STABLE AS $$
             AND finished_at > as_of - make_interval(days => days)
             AND finished_at <= as_of
     ) AS told
-    ORDER BY largest.namespace, largest.layer, largest.name, told.finished_at, told.id
+    ORDER BY largest.namespace, largest.layer, largest.name, told.finished_at, told.rows_total
 $$;
 
--- What each test said on each day, in no order: what the questions about quality are made of.
+-- What each test said, in no order: what the questions about quality are made of.
 CREATE FUNCTION rat.test_results(
     as_of timestamptz DEFAULT now(), days integer DEFAULT 30
 )
 RETURNS TABLE (
-    day date,
     test_id uuid,
     passed bigint,
     failed bigint,
@@ -443,7 +437,6 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE AS $$
     SELECT
-        (ran_at AT TIME ZONE 'UTC')::date,
         test_id,
         count(*) FILTER (WHERE status = 'passed'),
         count(*) FILTER (WHERE status = 'failed'),
@@ -452,11 +445,15 @@ LANGUAGE sql STABLE AS $$
     FROM rat.quality_results
     WHERE ran_at <= as_of
         AND ran_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
-    GROUP BY 1, 2
+    GROUP BY test_id
 $$;
 
+-- Of the tests that found fault most often, those that never did after them by name.
 CREATE FUNCTION rat.quality_history(
-    as_of timestamptz DEFAULT now(), days integer DEFAULT 30
+    as_of timestamptz DEFAULT now(),
+    days integer DEFAULT 30,
+    top integer DEFAULT 100,
+    within varchar DEFAULT NULL
 )
 RETURNS TABLE (
     day date,
@@ -471,21 +468,75 @@ RETURNS TABLE (
     error bigint
 )
 LANGUAGE sql STABLE AS $$
+    WITH faults AS (
+        SELECT
+            test_id,
+            count(*) FILTER (WHERE status IN ('failed', 'error')) AS failed,
+            count(*) AS found
+        FROM rat.quality_results
+        WHERE status <> 'passed'
+            AND ran_at <= as_of
+            AND ran_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
+        GROUP BY test_id
+    ),
+
+    chosen AS (
+        SELECT
+            tests.id,
+            pipelines.namespace,
+            pipelines.layer,
+            pipelines.name AS pipeline,
+            tests.name,
+            tests.severity
+        FROM rat.quality_tests AS tests
+        JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
+        LEFT JOIN faults ON faults.test_id = tests.id
+        WHERE (within IS NULL OR pipelines.namespace = within)
+            AND EXISTS (
+                SELECT
+                FROM rat.quality_results
+                WHERE test_id = tests.id
+                    AND ran_at <= as_of
+                    AND ran_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
+            )
+        ORDER BY
+            coalesce(faults.failed, 0) DESC,
+            coalesce(faults.found, 0) DESC,
+            pipelines.namespace,
+            pipelines.layer,
+            pipelines.name,
+            tests.name,
+            tests.id
+        LIMIT top
+    )
+
     SELECT
         counted.day,
-        pipelines.namespace,
-        pipelines.layer,
-        pipelines.name,
-        tests.name,
-        tests.severity,
+        chosen.namespace,
+        chosen.layer,
+        chosen.pipeline,
+        chosen.name,
+        chosen.severity,
         counted.passed,
         counted.failed,
         counted.warned,
         counted.error
-    FROM rat.test_results(as_of, days) AS counted
-    JOIN rat.quality_tests AS tests ON tests.id = counted.test_id
-    JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
-    ORDER BY counted.day, pipelines.namespace, pipelines.layer, pipelines.name, tests.name, tests.id
+    FROM chosen
+    CROSS JOIN LATERAL (
+        SELECT
+            (ran_at AT TIME ZONE 'UTC')::date AS day,
+            count(*) FILTER (WHERE status = 'passed') AS passed,
+            count(*) FILTER (WHERE status = 'failed') AS failed,
+            count(*) FILTER (WHERE status = 'warned') AS warned,
+            count(*) FILTER (WHERE status = 'error') AS error
+        FROM rat.quality_results
+        WHERE test_id = chosen.id
+            AND ran_at <= as_of
+            AND ran_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
+        GROUP BY 1
+    ) AS counted
+    ORDER BY
+        counted.day, chosen.namespace, chosen.layer, chosen.pipeline, chosen.name, chosen.id
 $$;
 
 CREATE FUNCTION rat.daily_pass_rate(
@@ -503,19 +554,21 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE AS $$
     SELECT
-        day,
-        namespace,
-        sum(passed + failed + warned + error)::bigint,
-        sum(passed)::bigint,
-        sum(failed)::bigint,
-        sum(warned)::bigint,
-        sum(error)::bigint,
-        round(100.0 * sum(passed) / sum(passed + failed + warned + error), 2)
-    FROM rat.test_results(as_of, days) AS counted
-    JOIN rat.quality_tests AS tests ON tests.id = counted.test_id
+        (results.ran_at AT TIME ZONE 'UTC')::date,
+        pipelines.namespace,
+        count(*),
+        count(*) FILTER (WHERE results.status = 'passed'),
+        count(*) FILTER (WHERE results.status = 'failed'),
+        count(*) FILTER (WHERE results.status = 'warned'),
+        count(*) FILTER (WHERE results.status = 'error'),
+        round(100.0 * count(*) FILTER (WHERE results.status = 'passed') / count(*), 2)
+    FROM rat.quality_results AS results
+    JOIN rat.quality_tests AS tests ON tests.id = results.test_id
     JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
-    GROUP BY day, namespace
-    ORDER BY day, namespace
+    WHERE results.ran_at <= as_of
+        AND results.ran_at >= date_trunc('day', as_of, 'UTC') - make_interval(days => days - 1)
+    GROUP BY 1, 2
+    ORDER BY 1, 2
 $$;
 
 CREATE FUNCTION rat.pass_rate(
@@ -600,20 +653,21 @@ LANGUAGE sql STABLE AS $$
         tests.name,
         tests.severity,
         newest.status,
-        newest.value,
+        result.value,
         streak.since,
         newest.ran_at,
-        newest.run_id,
+        result.run_id,
         tests.remediation
     FROM rat.quality_tests AS tests
     JOIN rat.pipelines ON pipelines.id = tests.pipeline_id
     CROSS JOIN LATERAL (
-        SELECT status, value, ran_at, run_id
+        SELECT id, status, ran_at
         FROM rat.quality_results
         WHERE test_id = tests.id AND ran_at <= as_of
         ORDER BY ran_at DESC, id DESC
         LIMIT 1
     ) AS newest
+    JOIN rat.quality_results AS result ON result.id = newest.id
     CROSS JOIN LATERAL (
         SELECT min(ran_at) AS since
         FROM rat.quality_results
