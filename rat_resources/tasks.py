@@ -273,11 +273,11 @@ TAKE_UP = text("""
             FOR UPDATE SKIP LOCKED
         ) AS lost
         WHERE task.id = lost.id
-        RETURNING task.id, task.attempt, lost.run_id AS before
+        RETURNING task.id, task.attempt, task.job_id, lost.run_id AS before
     )
     UPDATE rat.runs AS run
     SET
-        settings = run.settings || jsonb_build_object('task', taken.id),
+        settings = run.settings || jsonb_build_object('task', taken.id, 'job', taken.job_id),
         full_refresh = run.full_refresh OR coalesce(before.full_refresh, false)
     FROM taken LEFT JOIN rat.runs AS before ON before.id = taken.before
     WHERE run.id = :run_id

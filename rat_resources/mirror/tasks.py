@@ -62,8 +62,9 @@ def place_of(run: Row[Any]) -> Place | None:
 def job_of(
     runs: Sequence[Row[Any]], *, jobs: Mapping[Place, uuid.UUID]
 ) -> uuid.UUID | None:
-    """The job of a task: what its first attempt remembers, or had in its release, or the one now."""
-    first = runs[0]
+    """The job of a task: what the Dagster run that has it remembers, or had in its release, or now."""
+    has_it = runs[-1].dagster_run_id
+    first = next(run for run in runs if run.dagster_run_id == has_it)
     told: uuid.UUID | None = first.remembered_job or jobs.get(
         place_of(first) or NOWHERE, first.job_id
     )

@@ -12,7 +12,7 @@ from rat_resources.mirror.log import catch_up
 from rat_resources.mirror.rebuilding import rebuild
 from rat_resources.retirement import retire
 from tests.factories import ORDERS, Shop
-from tests.rat_resources.mirror.test_queue import BRONZE, TWO, Queued
+from tests.rat_resources.mirror.test_queue import BRONZE, TWO, Queued, lose
 from tests.rat_resources.mirror.test_queue import SILVER as SECOND
 
 SILVER = "shop/pipelines/silver/orders/pipeline.sql"
@@ -140,4 +140,20 @@ def test_a_task_of_a_release_that_was_current_no_more_is_told_again(
     rebuild(shop.whole.metadata)
 
     assert len({row["job_id"] for row in before["tasks"]}) > 2
+    assert contents(shop) == before
+
+
+def test_a_task_that_another_release_went_on_with_is_told_again(shop: Shop) -> None:
+    shop.publish(TWO)
+    lose(shop, Queued(shop, BRONZE))
+    shop.publish({"shop/pipelines/silver/two/pipeline.sql": "SELECT 2 AS id"})
+    Queued(shop, BRONZE).execute()
+    shop.publish({"shop/pipelines/bronze/one/pipeline.sql": "SELECT 3 AS id"})
+    catch_up(shop.whole.metadata)
+    before = contents(shop)
+    empty(shop)
+
+    rebuild(shop.whole.metadata)
+
+    assert len(shop.runs()) == 2
     assert contents(shop) == before
