@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Row, delete, exists, func, select, tuple_,
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
-from rat_resources import declarations, mirror
+from rat_resources import declarations, mirror, wishes
 from rat_resources.errors import NotFoundError, Problem, PublishError
 from rat_resources.metadata import Metadata, audit
 from rat_resources.metadata.pipelines import (
@@ -681,3 +681,4 @@ def withdraw(tx: Session, published: PublishedPipeline, *, release: Release) -> 
         update(Pipeline).where(Pipeline.id == pipeline_id).values(deleted_at=func.now())
     )
     declarations.withdraw(tx, pipeline_id)
+    wishes.end_retired(tx)

@@ -21,6 +21,7 @@ from rat_resources.metadata.automation import (
     Wish,
     WishState,
 )
+from rat_resources.metadata.pipelines import Pipeline, RetiredPipeline
 from rat_resources.metadata.runs import Run, RunStatus
 from rat_resources.names import TableName
 
@@ -187,8 +188,32 @@ def give_back(tx: Session, run_id: uuid.UUID) -> None:
             # A run that kills its process each time must not go on for ever.
             state=case((is_last, WishState.DONE), else_=WishState.WAITING),
             finished_at=case((is_last, clock())),
+            ended_because=case((is_last, f"{MOST_ATTEMPTS} runs died of it")),
             attempts=Wish.attempts + 1,
             **UNASKED,
+        ),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def end_retired(tx: Session) -> None:
+    """Close what retired pipelines were wished to do: nobody will run them any more."""
+    release = (
+        select(func.max(RetiredPipeline.release_number))
+        .where(RetiredPipeline.pipeline_id == Wish.pipeline_id)
+        .scalar_subquery()
+    )
+    tx.execute(
+        update(Wish)
+        .where(
+            Wish.state.in_([WishState.WAITING, WishState.REQUESTED]),
+            Wish.pipeline_id == Pipeline.id,
+            Pipeline.deleted_at.is_not(None),
+        )
+        .values(
+            state=WishState.DONE,
+            finished_at=clock(),
+            ended_because=func.concat("its pipeline was retired by release ", release),
         ),
         execution_options={"synchronize_session": False},
     )
@@ -408,7 +433,11 @@ def cancel_unstarted(tx: Session, run_key: str) -> None:
     tx.execute(
         update(Wish)
         .where(Wish.run_key == run_key, Wish.state == WishState.REQUESTED)
-        .values(state=WishState.DONE, finished_at=clock()),
+        .values(
+            state=WishState.DONE,
+            finished_at=clock(),
+            ended_because="its run was taken out of Dagster's queue",
+        ),
         execution_options={"synchronize_session": False},
     )
 

@@ -159,6 +159,7 @@ def ask_for_due(
     with metadata.transaction() as tx:
         if not wishes.is_any_open(tx):
             return [], ()
+        wishes.end_retired(tx)  # of what was wished after it was retired
         pipelines = graph_of(tx, written=written)
         shape = Shape.of(pipelines)
         pending = follow_up(tx, instance, shape=shape)

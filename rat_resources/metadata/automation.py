@@ -80,7 +80,7 @@ class WishState(StrEnum):
     WAITING = "waiting"  # → requested
     REQUESTED = "requested"  # a Dagster run was asked for → taken; or waiting, if it never took it
     TAKEN = "taken"  # a run has it → done; or waiting again, if that run died
-    DONE = "done"  # the run ended, well or badly; final
+    DONE = "done"  # the run ended, well or badly, or none will come; final
 
 
 class Wish(RatBase):
@@ -124,3 +124,4 @@ class Wish(RatBase):
     )
     attempts: Mapped[int] = mapped_column(server_default="0")
     finished_at: Mapped[datetime | None]
+    ended_because: Mapped[str | None]  # None: its run ended

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from rat_assets import actions
-from rat_resources import hand_written, leases, releases, runs
+from rat_resources import hand_written, leases, releases, runs, wishes
 from rat_resources.errors import CancelledError, NotFoundError
 from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
 from rat_resources.metadata.runs import Run, RunStatus
@@ -211,6 +211,28 @@ def test_what_waits_for_an_abandoned_generation_is_cancelled(shop: Shop) -> None
         "gold.revenue": TaskStatus.CANCELED,
     }
     assert silver.error_message == "release 2 was rolled back to 1"
+
+
+def test_what_leaves_is_wished_for_no_more_and_nothing_is_computed(shop: Shop) -> None:
+    shop.publish()
+    shop.publish(NEW)
+    with shop.whole.metadata.transaction() as tx:
+        for each in releases.load(tx):
+            wishes.wish(tx, each.pipeline_id, label="auto", reason="news")
+    before = shop.main
+
+    actions.roll_back(shop.whole, 1)
+
+    wished = ask(
+        shop,
+        "SELECT name, state, ended_because, finished_at IS NULL FROM rat.wishes"
+        " JOIN rat.pipelines ON pipelines.id = pipeline_id WHERE layer = 'gold' ORDER BY 1",
+    )
+    assert wished == [
+        ("one", "done", "its pipeline was retired by release 3", False),
+        ("revenue", "waiting", None, True),
+    ]
+    assert (shop.main, shop.runs()) == (before, [])
 
 
 def test_a_run_that_was_launched_with_what_is_abandoned_never_begins(

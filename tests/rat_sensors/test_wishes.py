@@ -10,6 +10,7 @@ from rat_resources import releases, wishes
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.automation import Wish
 from rat_resources.names import TableName
+from rat_resources.retirement import retire
 from rat_resources.specs import pipeline_folder
 from rat_resources.store import Store
 from rat_resources.wishes import Node
@@ -117,6 +118,25 @@ def test_a_run_that_was_taken_out_of_the_queue_does_not_come_back(
     assert again == []
     with metadata.transaction() as tx:
         assert tx.scalars(select(Wish.state)).all() == ["done"]
+
+
+def test_what_a_retired_pipeline_is_still_wished_to_do_ends(
+    metadata: Metadata, dagster: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    retire(metadata, Store(tmp_path / "store"), [str(ORDERS)])
+    with metadata.transaction() as tx:
+        pipeline_id = tx.scalars(select(Wish.pipeline_id)).one()
+        wishes.wish(tx, pipeline_id, label="auto", reason="a file that was on its way")
+
+    asked = tick(metadata, dagster)
+
+    assert asked == []
+    with metadata.transaction() as tx:
+        ended = tx.execute(select(Wish.state, Wish.ended_because)).all()
+        assert not wishes.is_any_open(tx)
+    assert {tuple(row) for row in ended} == {
+        ("done", "its pipeline was retired by release 2")
+    }
 
 
 def test_the_graph_is_what_the_release_holds(metadata: Metadata) -> None:
