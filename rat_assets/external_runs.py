@@ -9,15 +9,17 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from rat_assets.actions import failing
+from rat_assets.actions import failing, user
 from rat_assets.entries import as_code
 from rat_resources.errors import NotFoundError
 from rat_resources.external_runs.intake import Intake, IntakeReport
 from rat_resources.external_runs.recording import Outcome, Policy
 from rat_resources.external_runs.sync import MOST_PAGES, SyncReport, shown, sync
+from rat_resources.metadata import Metadata, audit
 from rat_resources.names import nearest
 
 MOST_LINES = 100
+ZONE = "chm/external_runs"
 
 
 class SyncConfig(dg.Config):
@@ -54,6 +56,8 @@ def sync_op(context: dg.OpExecutionContext, config: SyncConfig) -> None:
             most_pages=config.most_pages,
             say=context.log.info,
         )
+    asked = f"clients {', '.join(config.clients)}" if config.clients else "all partners"
+    note(context.resources.metadata, "external_runs.sync", asked, shown(report))
     metadata = describe_sync(report)
     for line in report.rejected[:MOST_LINES]:
         context.log.warning(line)
@@ -77,6 +81,7 @@ def ingest_op(context: dg.OpExecutionContext, config: IngestConfig) -> None:
     )
     with failing():
         report = intake.run(by_hand=config.by_hand)
+    note(whole.metadata, "external_runs.ingest", ZONE, count_intake(report))
     metadata = describe_intake(report)
     made = [f"made, inactive: {each}" for each in report.created]
     for line in [*report.rejected, *made, *report.left]:
@@ -108,10 +113,7 @@ def describe_sync(report: SyncReport) -> dict[str, Any]:
 def describe_intake(report: IntakeReport) -> dict[str, Any]:
     """The numbers of an intake, and what somebody has to look at."""
     return {
-        "files_processed": report.files,
-        "lines_good": report.good,
-        "lines_bad": report.bad,
-        **{f"runs_{outcome}": report.outcomes[outcome] for outcome in Outcome},
+        **count_intake(report),
         **as_lists(
             {
                 "rejected_lines": report.rejected,
@@ -120,6 +122,25 @@ def describe_intake(report: IntakeReport) -> dict[str, Any]:
             }
         ),
     }
+
+
+def count_intake(report: IntakeReport) -> dict[str, int]:
+    """The numbers of an intake."""
+    return {
+        "files_processed": report.files,
+        "lines_good": report.good,
+        "lines_bad": report.bad,
+        **{f"runs_{outcome}": report.outcomes[outcome] for outcome in Outcome},
+    }
+
+
+def note(
+    metadata: Metadata, action: str, resource: str, counts: Mapping[str, object]
+) -> None:
+    """Write down who recorded runs of others, and how many."""
+    detail = ", ".join(f"{name} {count}" for name, count in counts.items())
+    with metadata.transaction() as tx:
+        audit.record(tx, action, resource=resource, user=user(), detail=detail)
 
 
 def as_lists(lists: Mapping[str, Sequence[str]]) -> dict[str, dg.MetadataValue]:

@@ -4,10 +4,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from rat_assets.external_runs import ingest_job, sync_job
 from rat_resources.metadata import Metadata
+from rat_resources.metadata.audit import AuditLog
 from rat_resources.wiring import resources
 from tests.factories import Shop
 from tests.rat_resources.external_runs.partner_server import (
@@ -76,6 +77,15 @@ def tables_with(metadata: Metadata, secret: str) -> list[str]:
         ]
 
 
+def noted(shop: Shop) -> list[tuple[str, str, str]]:
+    """What the log of what people did says of runs of others."""
+    with shop.whole.metadata.transaction() as tx:
+        found = select(AuditLog).where(AuditLog.action.startswith("external_runs"))
+        return [
+            (row.action, row.resource, row.detail) for row in tx.scalars(found).all()
+        ]
+
+
 def test_a_sync_shows_its_numbers(shop: Shop, acme: PartnerServer) -> None:
     acme.replies = [page([{"id": "1", "status": "ok?"}, {}], "2"), page([GOOD])]
 
@@ -88,6 +98,9 @@ def test_a_sync_shows_its_numbers(shop: Shop, acme: PartnerServer) -> None:
     assert (shown["runs_ignored"], shown["runs_rejected"]) == (1, 1)
     assert "neither external_run_id nor id" in shown["rejected_events"]
     assert "acme/a: there is neither" in logged
+    ((action, resource, detail),) = noted(shop)
+    assert (action, resource) == ("external_runs.sync", "all partners")
+    assert detail.startswith("pipelines_processed 2, pages_processed 3, ")
 
 
 def test_a_sync_fails_at_its_end_and_tells_no_secret(
@@ -134,6 +147,9 @@ def test_an_intake_shows_good_and_bad(shop: Shop) -> None:
     assert "client acme" in shown["created_inactive"]
     with shop.whole.metadata.transaction() as tx:
         assert len(runs(tx)) == 1
+    ((action, resource, detail),) = noted(shop)
+    assert (action, resource) == ("external_runs.ingest", "chm/external_runs")
+    assert detail.startswith("files_processed 1, lines_good 1, lines_bad 1, ")
 
 
 def test_a_file_without_a_good_line_fails_its_run(shop: Shop) -> None:
