@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -42,11 +43,12 @@ def main() -> None:
         metadata = platform().metadata
         RatStorage(metadata.dagster_url).dispose()  # the mirror reads Dagster's tables
         year = history.year(metadata, scale=scale)
-        parts = [
+        parts: list[Figures | str] = [
             measure_questions(place, metadata, as_of=year.ends_at),
             measure_sizes(metadata),
             measure_inserts(metadata, as_of=year.ends_at),
-            f"Making the year took {year.seconds:,.0f} s; its indexes were built afterwards.",
+            f"Making the year took {year.seconds:,.0f} s; its indexes were built afterwards. "
+            f"The load average was {os.getloadavg()[2]:.1f} in the last 15 minutes.",
         ]
     if scale == 1:
         keep("dashboards", *parts)
@@ -193,18 +195,15 @@ def measure_inserts(metadata: Metadata, *, as_of: datetime) -> Figures:
         )
         pipelines = [row.id for row in found]
     added: list[uuid.UUID] = []
+
+    def add_more(some: Sequence[uuid.UUID]) -> None:
+        added.extend(add_runs(metadata, some, as_of=as_of))
+
     alone = [
-        seconds(
-            lambda n=n: added.extend(
-                add_runs(metadata, [pipelines[n % len(pipelines)]], as_of=as_of)
-            )
-        )
-        for n in range(SINGLE)
+        seconds(partial(add_more, [pipelines[number % len(pipelines)]]))
+        for number in range(SINGLE)
     ]
-    batches = [
-        seconds(lambda: added.extend(add_runs(metadata, pipelines, as_of=as_of)))
-        for _ in range(BATCHES)
-    ]
+    batches = [seconds(partial(add_more, pipelines)) for _ in range(BATCHES)]
     remove_runs(metadata, added)
     half, most = points(alone)
     return Figures(

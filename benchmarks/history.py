@@ -6,10 +6,12 @@ fails often, one in two hundred has failed for days. The heap is in the order of
 as in a database that was a year in use.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy import Connection, text
 
@@ -19,6 +21,7 @@ from rat_resources.metadata import Metadata
 PIPELINES = 10_000
 CLIENTS = 200
 DAYS = 365
+CONNECTIONS = 2
 TABLES = (
     "rat.runs",
     "rat.quality_results",
@@ -298,15 +301,27 @@ def fill(metadata: Metadata, *, scale: float, now: datetime) -> None:
     }
     with metadata.engine.begin() as connection:
         load(connection, PACE.format(**places))
+    days = [start + timedelta(days=number) for number in range(DAYS)]
     with indexed_later(metadata):
-        for number in range(DAYS):
-            day = start + timedelta(days=number)
-            statements = DAY.format(day=day, **places)
-            for word, value in WORDS.items():
-                statements = statements.replace(f" {word}", f" {value}")
-            with metadata.engine.begin() as connection:
-                load(connection, statements)
+        at_once(partial(fill_day, metadata, day, places=places) for day in days)
     administrate(metadata, "SELECT chm.refind_latest()", "VACUUM ANALYZE")
+
+
+def fill_day(
+    metadata: Metadata, day: datetime, *, places: Mapping[str, object]
+) -> None:
+    """Make one day of it."""
+    statements = DAY.format(day=day, **places)
+    for word, value in WORDS.items():
+        statements = statements.replace(f" {word}", f" {value}")
+    with metadata.engine.begin() as connection:
+        load(connection, statements)
+
+
+def at_once(tasks: Iterable[Callable[[], None]]) -> None:
+    """Do tasks in about their order, a few at a time."""
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        list(pool.map(lambda task: task(), tasks))
 
 
 def load(connection: Connection, statements: str) -> None:
@@ -330,12 +345,14 @@ def indexed_later(metadata: Metadata) -> Iterator[None]:
     forget = f"UPDATE pg_index SET indisready = false WHERE indrelid IN ({places})"
     administrate(metadata, forget)
     yield
-    for table in TABLES:
-        administrate(
-            metadata, "SET maintenance_work_mem = '1GB'", f"REINDEX TABLE {table}"
-        )
+    at_once(partial(build_indexes, metadata, table) for table in TABLES)
     administrate(metadata, "ALTER SYSTEM RESET ALL")
     administrate(metadata, "SELECT pg_reload_conf()")
+
+
+def build_indexes(metadata: Metadata, table: str) -> None:
+    """Build the indexes of a table."""
+    administrate(metadata, "SET maintenance_work_mem = '1GB'", f"REINDEX TABLE {table}")
 
 
 def administrate(metadata: Metadata, *statements: str) -> None:
