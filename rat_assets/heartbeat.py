@@ -83,10 +83,12 @@ class Watch:
 
     def hear_signal(self, number: int, frame: FrameType | None) -> None:
         """Take a Ctrl-C: what it raises may be lost in a library, so the thread follows it up."""
+        if self.handler == signal.SIG_IGN and self.stopped is None:
+            return  # a shell's job in the background, which hears the thread but no Ctrl-C
         self.stopped = self.stopped or CancelledError("somebody pressed Ctrl-C")
         self.woken.put(None)
-        if callable(self.handler):
-            self.handler(number, frame)
+        before = self.handler if callable(self.handler) else signal.default_int_handler
+        before(number, frame)
 
     def watch(self, connection: DuckDBPyConnection) -> None:
         """Interrupt this connection's query when the run is to stop."""

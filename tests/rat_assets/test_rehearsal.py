@@ -1,6 +1,7 @@
 """What an author sees of a draft before it is published, and that nothing of it stays."""
 
 import json
+import signal
 from hashlib import sha256
 
 import pytest
@@ -373,6 +374,17 @@ def test_a_script_that_never_ends_is_stopped(shop: Shop) -> None:
 
     assert result.exit_code == 1
     assert "took more than 1 s" in result.stderr
+
+
+def test_it_is_stopped_where_nobody_may_press_ctrl_c(shop: Shop) -> None:
+    path = shop.write(f"{GOLD}/pipeline.py", "result = None\nwhile True:\n    pass\n")
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `rat … &` has it
+
+    result = call("preview", path, "--timeout", "1")
+    left = signal.signal(signal.SIGINT, handler)
+
+    assert "took more than 1 s" in result.stderr
+    assert left == signal.SIG_IGN
 
 
 @pytest.mark.parametrize(
