@@ -26,6 +26,7 @@ from rat_resources.metadata.pipelines import (
 )
 from rat_resources.metadata.pipelines import Release as ReleaseRow
 from rat_resources.metadata.runs import FINAL, Run
+from rat_resources.mirror import positions
 from rat_resources.names import PLATFORM, TableName, nearest
 from rat_resources.specs import (
     Parsed,
@@ -222,7 +223,11 @@ def left_out(
 
 
 def lock_pointer(tx: Session) -> int:
-    """The number of the current release (0 before the first), ours alone until we commit."""
+    """The number of the current release (0 before the first), ours alone until we commit.
+
+    To be called before anything is written: what is published is told to the mirror at the end.
+    """
+    positions.take_turn(tx)
     tx.execute(insert(CurrentRelease).values(id=1).on_conflict_do_nothing())
     locked = select(CurrentRelease.release_number).with_for_update()
     return tx.execute(locked).scalar_one() or 0

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from rat_resources.mirror import positions
 from rat_resources.mirror.workspace import declare_workspace
 from rat_resources.names import TableName, op_name
 
@@ -74,10 +75,6 @@ TASKS = text("""
 """)
 
 
-# Whoever reads Dagster's log holds these rows, and tells the same tasks in an order of its own.
-TAKE_TURN = text("SELECT FROM rat.mirror_positions ORDER BY feed FOR UPDATE")
-
-
 def reflect_pipelines(tx: Session) -> None:
     """Make the tasks of the job of all pipelines what `rat` knows of those."""
     tasks = [
@@ -95,8 +92,9 @@ def reflect_pipelines(tx: Session) -> None:
     ]
     if not tasks:
         return
+    # Whoever reads Dagster's log tells the same tasks in an order of its own.
+    positions.take_turn(tx)
     declare_workspace(tx)
-    tx.execute(TAKE_TURN)
     tx.execute(JOB, {"job_id": PIPELINES})
     tx.execute(TASKS, {"job_id": PIPELINES, "tasks": json.dumps(tasks)})
 
@@ -128,8 +126,8 @@ def declare_jobs(
     tx: Session, names: Collection[str], *, location: str = LOCATION
 ) -> None:
     """Say which jobs a location has now; one that it no longer has was deleted, and may come back."""
+    positions.take_turn(tx)
     declare_workspace(tx)
-    tx.execute(TAKE_TURN)
     said = {"location": location, "names": sorted(names)}
     tx.execute(DECLARE, said)
     tx.execute(FORGET, said)

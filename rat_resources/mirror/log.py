@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from rat_resources.errors import RatError
@@ -23,6 +24,8 @@ from rat_resources.mirror.workspace import declare_workspace
 # Runs that one statement tells.
 TOGETHER = 500
 FOREVER = timedelta.max
+# How long a command that ran something tells what others did before it.
+SHORTLY = timedelta(seconds=2)
 
 
 @dataclass
@@ -73,10 +76,26 @@ def catch_up(metadata: Metadata, *, budget: timedelta = FOREVER) -> Progress:
         if time.monotonic() - started > budget.total_seconds():
             progress.caught_up = False
             break
-        with metadata.transaction() as tx:
-            is_last = read_on(tx, read_to, late=late, progress=progress)
+        try:
+            with metadata.transaction() as tx:
+                wait_at_most(tx, budget)
+                is_last = read_on(tx, read_to, late=late, progress=progress)
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+            progress.caught_up = (
+                False  # whoever has the turn, or the next look, goes on
+            )
+            break
         late = frozenset()
     return progress
+
+
+def wait_at_most(tx: Session, budget: timedelta) -> None:
+    """Wait for others no longer than *budget*, where there is one."""
+    if budget < FOREVER:
+        limit = text("SELECT set_config('lock_timeout', :limit, true)")
+        tx.execute(limit, {"limit": f"{round(budget.total_seconds() * 1000)}ms"})
 
 
 def try_to_catch_up(metadata: Metadata) -> None:
@@ -85,7 +104,7 @@ def try_to_catch_up(metadata: Metadata) -> None:
     What is left is told by the sensor, or by the next command.
     """
     try:
-        catch_up(metadata)
+        catch_up(metadata, budget=SHORTLY)
     except (SQLAlchemyError, RatError):
         logging.getLogger(__name__).warning("not mirrored yet", exc_info=True)
 
@@ -103,10 +122,10 @@ def read_on(
     progress: Progress,
 ) -> bool:
     """Tell the next runs of both feeds; whether those were all."""
-    declare_workspace(tx)
     places = {
         feed: positions.lock(tx, feed, horizon=read_to[feed].horizon) for feed in FEEDS
     }
+    declare_workspace(tx)
     batches = {
         feed: positions.read(
             tx, feed, after=max(places[feed].position, read_to[feed].position)
@@ -141,6 +160,11 @@ def tell_together(tx: Session, ids: list[str], *, progress: Progress) -> None:
             following.follow_late(tx, ids)
         progress.add(told, read=len(ids))
     except DBAPIError as error:
+        is_ours = not isinstance(
+            error, OperationalError
+        )  # not a lock's, not Postgres's
+        if isinstance(error.orig, LockNotAvailable) or (len(ids) == 1 and not is_ours):
+            raise
         if len(ids) == 1:
             said = str(error.orig).partition("\n")[0]
             line = f"run {ids[0]}: {said}"

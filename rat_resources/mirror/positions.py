@@ -70,11 +70,14 @@ LOOK = text("""
     SELECT
         position,
         seen,
-        seen_at < clock_timestamp() - CAST(:settled AS interval) AS has_settled
+        seen_at < clock_timestamp() - CAST(:settled AS interval) AS has_settled,
+        seen_at > clock_timestamp() AS is_ahead
     FROM rat.mirror_positions
     WHERE feed = :feed
     FOR UPDATE
 """)
+
+TAKE_TURN = text("SELECT FROM rat.mirror_positions ORDER BY feed FOR UPDATE")
 
 READ: Mapping[Feed, str] = {
     feed: f"""
@@ -95,6 +98,14 @@ def is_idle(tx: Session) -> bool:
     return bool(tx.scalar(IDLE))
 
 
+def take_turn(tx: Session) -> None:
+    """Wait for whoever reads Dagster's log; nobody reads it until the transaction ends.
+
+    Who publishes asks for it first of all: a reader waits for runs, and those for who publishes.
+    """
+    tx.execute(TAKE_TURN)
+
+
 def lock(tx: Session, feed: Feed, *, horizon: int = 0) -> Place:
     """Where to read *feed*; nobody else reads it until the transaction ends.
 
@@ -109,8 +120,9 @@ def lock(tx: Session, feed: Feed, *, horizon: int = 0) -> Place:
         .on_conflict_do_nothing()
     )
     looked = tx.execute(LOOK, {"feed": feed.name, "settled": SETTLED})
-    position, seen, has_settled = looked.one()
-    if has_settled:
+    position, seen, has_settled, is_ahead = looked.one()
+    # A clock that was set back would have everything read again until it has caught up.
+    if has_settled or is_ahead:
         note(tx, feed, seen=max(latest, seen), seen_at=func.clock_timestamp())
     horizon = max(horizon, position, seen if has_settled else 0, latest - OVERLAP)
     return Place(position, horizon)

@@ -60,13 +60,14 @@ class Rebuilt:
 def rebuild(metadata: Metadata) -> Rebuilt:
     """Tell everything anew, from `rat` and from the beginning of Dagster's log."""
     with metadata.transaction() as tx:
+        positions.take_turn(tx)
         past.tell(tx)
         dags.restate(tx)
         mirror.reflect_pipelines(tx)
     runs = sum(reflect_batch(metadata, ids) for ids in batches(metadata))
     with metadata.transaction() as tx:
-        clients.refind_latest(tx)
         positions.restart(tx)
+        clients.refind_latest(tx)
     progress = log.catch_up(metadata)
     with metadata.transaction() as tx:
         gaps = find_gaps(tx) if log.has_dagster(tx) else Gaps(0, 0, 0, None)
