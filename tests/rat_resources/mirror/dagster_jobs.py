@@ -43,6 +43,12 @@ def fail() -> int:
     raise ValueError(message)
 
 
+@dg.op
+def stop() -> int:
+    """What a step does that hears that its run is to stop."""
+    raise dg.DagsterExecutionInterruptedError
+
+
 @dg.op(retry_policy=dg.RetryPolicy(max_retries=2))
 def third_time(context: dg.OpExecutionContext) -> int:
     """A number, at the third attempt."""
@@ -69,6 +75,12 @@ def two() -> Iterator[dg.DynamicOutput[int]]:
 def succeeds() -> None:
     """Two steps that succeed."""
     keep(one())
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def is_interrupted() -> None:
+    """A step that is interrupted, and one that waits for it."""
+    keep(stop())
 
 
 @dg.job(executor_def=dg.in_process_executor)

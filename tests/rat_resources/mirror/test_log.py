@@ -11,12 +11,14 @@ from sqlalchemy import text
 from rat_resources.metadata import Metadata
 from rat_resources.mirror import log, positions
 from rat_resources.mirror.log import catch_up
+from tests.factories import Shop
 from tests.rat_resources.mirror.dagster_jobs import (
     change,
     contents,
     create,
     execute,
     fails,
+    is_interrupted,
     maps,
     retries,
     run_of,
@@ -133,6 +135,41 @@ def test_a_cancelled_run_cancels_what_never_began(
 
     told = run_of(metadata, run.run_id)
     assert (told.result_state, told.termination_code) == ("CANCELLED", "CANCELLED")
+    assert steps_of(metadata, run.run_id) == {
+        "one:1": "CANCELLED",
+        "keep:1": "CANCELLED",
+    }
+
+
+def test_a_step_that_is_interrupted_fails_with_its_run(
+    metadata: Metadata, instance: dg.DagsterInstance
+) -> None:
+    run_id = execute(instance, is_interrupted)
+
+    catch_up(metadata)
+
+    assert run_of(metadata, run_id).result_state == "FAILED"
+    assert steps_of(metadata, run_id) == {"stop:1": "FAILED", "keep:1": "BLOCKED"}
+
+
+def test_a_step_of_which_nothing_more_is_heard_ends_with_its_run(
+    metadata: Metadata, instance: dg.DagsterInstance
+) -> None:
+    run = create(instance, succeeds)
+    instance.report_dagster_event(started(run), run.run_id)
+    began = dg.DagsterEvent(
+        event_type_value=dg.DagsterEventType.STEP_START.value,
+        job_name=run.job_name,
+        step_key="one",
+    )
+    instance.report_dagster_event(began, run.run_id)
+    catch_up(metadata)
+    before = steps_of(metadata, run.run_id)
+    instance.report_run_canceled(run)
+
+    catch_up(metadata)
+
+    assert before == {"one:1": None}
     assert steps_of(metadata, run.run_id) == {
         "one:1": "CANCELLED",
         "keep:1": "CANCELLED",
@@ -414,3 +451,28 @@ def test_small_batches_tell_the_same(
     catch_up(metadata)
 
     assert {row[1] for row in contents(metadata)["fact_job_run_timeline"]} == {*runs}
+
+
+def test_what_waits_for_its_turn_to_publish_holds_up_no_run(open_shop: Shop) -> None:
+    metadata = open_shop.whole.metadata
+    with ThreadPoolExecutor() as pool:
+        with metadata.transaction() as reader:
+            positions.take_turn(reader)
+            publishing = pool.submit(
+                open_shop.publish,
+                {"shop/pipelines/gold/new/pipeline.sql": "SELECT 1 AS n"},
+            )
+            while not is_waited_for(metadata):
+                pass
+            ran = open_shop.run("shop.gold.revenue")
+        release = publishing.result()
+
+    assert ran.succeeded
+    assert release.number == 2
+
+
+def is_waited_for(metadata: Metadata) -> bool:
+    """Whether somebody waits for a lock."""
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with metadata.transaction() as tx:
+        return tx.execute(text(waiting)).first() is not None
