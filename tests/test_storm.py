@@ -14,7 +14,7 @@ from rat_resources.reconciliation import reconcile
 from tests import storm
 from tests.factories import Shop
 
-RUNS = int(os.environ.get("RAT_STORM_RUNS", "60"))
+RUNS = int(os.environ.get("RAT_STORM_RUNS", "40"))
 SEED = int(os.environ.get("RAT_STORM_SEED", "1"))
 KINDS = """
 SELECT
