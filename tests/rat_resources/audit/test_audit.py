@@ -170,8 +170,11 @@ def test_the_command_exits_with_1_and_tells_programs_too(
     code = auditing.audit(at_most=20, as_json=True)
 
     said = json.loads(capsys.readouterr().out)
-    (difference,) = said["found"][0]["told"]
-    assert (code, said["differences"], difference["id"]) == (1, 1, str(lost))
+    found = {each["comparison"]: each for each in said["found"]}
+    (difference,) = found["chm.runs"]["told"]
+    # It was the latest of its pipeline, and its latest success, too.
+    assert (code, {*found}) == (1, {"chm.runs", "chm.latest_runs"})
+    assert (said["differences"], difference["id"]) == (3, str(lost))
     assert difference["said"]["chm.runs"] is None
 
 
