@@ -1,7 +1,8 @@
 """What mirroring Dagster's log costs: runs told per second, many together and one at a time.
 
 The runs are copies of real ones: a shop's pipeline with three tests, executed once, whose rows in
-Dagster's tables are multiplied by SQL under new ids. Told are the run, its step, its job and its task.
+Dagster's tables and in `rat.runs` are multiplied by SQL under new ids. Told are the run, its step, its
+job and its task.
 The peer only reads the same runs, by Dagster's own storage: what a mirror in Python would begin with.
 """
 
@@ -21,7 +22,7 @@ from benchmarks.place import RAT, command, own_place, seconds
 from benchmarks.run_overhead import ONE
 from rat_resources.instance import open_instance
 from rat_resources.metadata import Metadata
-from rat_resources.mirror import log, positions
+from rat_resources.mirror import following, log, positions
 from rat_resources.settings import Settings
 
 RUNS = 40_000
@@ -56,6 +57,18 @@ COPY_EVENTS = """
     CROSS JOIN dagster.event_logs AS events
     WHERE events.run_id = (SELECT run_id FROM dagster.runs ORDER BY id LIMIT 1)
     ORDER BY copy.number, events.id
+"""
+# What RAT itself tells of a run stands by then.
+COPY_OURS = """
+    INSERT INTO rat.runs
+    SELECT copied.*
+    FROM copies AS copy
+    JOIN rat.runs AS ours ON ours.id = (SELECT id FROM rat.runs ORDER BY created_at LIMIT 1)
+    CROSS JOIN LATERAL jsonb_populate_record(
+        ours,
+        jsonb_build_object('id', gen_random_uuid(), 'dagster_run_id', copy.run_id)
+    ) AS copied
+    RETURNING id
 """
 # As after a rebuild, or at the first look at an old log …
 FROM_RUNS = """
@@ -136,6 +149,7 @@ def copy(metadata: Metadata, *, runs: int) -> None:
         )
         for statement in (COPY_RUNS, COPY_TAGS, COPY_EVENTS):
             tx.execute(text(statement))
+        following.follow_runs(tx, tx.scalars(text(COPY_OURS)).all())
 
 
 @dataclass(frozen=True)
