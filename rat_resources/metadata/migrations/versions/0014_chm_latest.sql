@@ -43,6 +43,20 @@ LANGUAGE sql STABLE AS $$
     ORDER BY 1, 2
 $$;
 
+-- Whether what is told may take the place of what is kept.
+CREATE FUNCTION chm.is_later(told chm.latest_runs, kept chm.latest_runs) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT (
+        COALESCE(told.started_at, '-infinity'),
+        COALESCE(CASE WHEN told.succeeded THEN told.event_time ELSE told.finished_at END, '-infinity'),
+        told.run_id
+    ) >= (
+        COALESCE(kept.started_at, '-infinity'),
+        COALESCE(CASE WHEN kept.succeeded THEN kept.event_time ELSE kept.finished_at END, '-infinity'),
+        kept.run_id
+    ) AND told IS DISTINCT FROM kept
+$$;
+
 -- Find them anew, of those pipelines or of all.
 CREATE FUNCTION chm.refind_latest(pipelines uuid[] DEFAULT NULL) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -52,9 +66,35 @@ BEGIN
     WHERE pipelines IS NULL OR pipeline_id = ANY(pipelines)
     ORDER BY pipeline_id, succeeded
     FOR UPDATE;
-    DELETE FROM chm.latest_runs
-    WHERE pipelines IS NULL OR pipeline_id = ANY(pipelines);
-    INSERT INTO chm.latest_runs SELECT * FROM chm.find_latest(pipelines);
+    DELETE FROM chm.latest_runs AS kept
+    WHERE (pipelines IS NULL OR kept.pipeline_id = ANY(pipelines))
+        AND NOT EXISTS (
+            SELECT FROM chm.runs
+            WHERE runs.pipeline_id = kept.pipeline_id
+                AND (NOT kept.succeeded OR runs.status = 'success')
+        );
+    UPDATE chm.latest_runs AS kept
+    SET run_id = newest.run_id,
+        status = newest.status,
+        started_at = newest.started_at,
+        finished_at = newest.finished_at,
+        created_at = newest.created_at,
+        event_time = newest.event_time
+    FROM chm.find_latest(pipelines) AS newest
+    WHERE kept.pipeline_id = newest.pipeline_id
+        AND kept.succeeded = newest.succeeded
+        AND kept IS DISTINCT FROM newest;
+    -- What was not there to be locked, somebody else may write at this moment.
+    INSERT INTO chm.latest_runs AS kept
+    SELECT * FROM chm.find_latest(pipelines)
+    ON CONFLICT (pipeline_id, succeeded) DO UPDATE SET
+        run_id = excluded.run_id,
+        status = excluded.status,
+        started_at = excluded.started_at,
+        finished_at = excluded.finished_at,
+        created_at = excluded.created_at,
+        event_time = excluded.event_time
+    WHERE chm.is_later(excluded, kept);
 END $$;
 
 CREATE FUNCTION chm.keep_latest() RETURNS trigger
@@ -87,15 +127,7 @@ BEGIN
             finished_at = excluded.finished_at,
             created_at = excluded.created_at,
             event_time = excluded.event_time
-        WHERE (
-            COALESCE(excluded.started_at, '-infinity'),
-            COALESCE(CASE WHEN excluded.succeeded THEN excluded.event_time ELSE excluded.finished_at END, '-infinity'),
-            excluded.run_id
-        ) >= (
-            COALESCE(kept.started_at, '-infinity'),
-            COALESCE(CASE WHEN kept.succeeded THEN kept.event_time ELSE kept.finished_at END, '-infinity'),
-            kept.run_id
-        ) AND excluded IS DISTINCT FROM kept;
+        WHERE chm.is_later(excluded, kept);
     END IF;
     IF TG_OP <> 'INSERT' THEN
         -- Runs that were kept, and are not what was kept any more.
