@@ -462,12 +462,13 @@ def end(
             UPDATE trace.tasks
             SET status = :status,
                 error_message = :error,
-                next_retry_at = clock_timestamp() + CAST(:again_in AS interval),
+                next_retry_at = this.moment + CAST(:again_in AS interval),
                 -- Who has none has lost it.
                 worker_id = coalesce(worker_id, :worker),
                 lease_token = NULL,
                 lease_expires_at = NULL,
-                completed_at = clock_timestamp()
+                completed_at = this.moment
+            FROM (SELECT clock_timestamp() AS moment) AS this
             WHERE run_id = :run_id AND status IN ('Queued', 'Running')
         """),
         {
