@@ -16,12 +16,14 @@
     │   ├── SettingsError       … a setting is missing or makes no sense
     │   ├── MetadataError       … Postgres cannot be started, reached or used
     │   ├── StoreError          … the store or the warehouse cannot be read or written
+    │   ├── CatalogError        … the server of the refs cannot be reached or used
     │   ├── PartnerError        … a partner's API cannot be asked, or answers with nonsense
     │   └── ExhaustedError      … memory or disk ran out
     └── RetryError              nobody: the same thing again may succeed
         ├── ConflictError       … somebody else published first
         │   ├── ReferenceConflictError   … a branch is not where it was expected
         │   └── MergeConflictError       … both sides changed the same key
+        ├── LostAnswerError     … nobody knows yet whether a commit or merge was done
         ├── LeaseLostError      … another run took over
         └── CancelledError      … somebody asked the run to stop (never retried)
 
@@ -130,6 +132,10 @@ class StoreError(OperatorError):
     """The store cannot be used."""
 
 
+class CatalogError(OperatorError):
+    """The server of the refs cannot be used; nothing was done."""
+
+
 class PartnerError(OperatorError):
     """The partner's API cannot be used."""
 
@@ -165,6 +171,10 @@ class MergeConflictError(ConflictError):
         super().__init__(
             "; ".join(conflict.message for conflict in self.conflicts), fix=fix
         )
+
+
+class LostAnswerError(RetryError):
+    """Nobody knows yet whether the commit or merge was done."""
 
 
 class LeaseLostError(RetryError):

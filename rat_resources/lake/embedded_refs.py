@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
@@ -81,6 +82,7 @@ class EmbeddedRefs:
     """Branches and tags in the schema `lake`; see `Refs` for what each method promises."""
 
     transactional = True
+    latest_merge = timedelta(0)  # whoever deletes a branch waits for the merge of it
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -10,7 +10,7 @@ commit of it, `@<hash>` a commit whatever reference it came from.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -190,11 +190,20 @@ class Refs(Protocol):
     or is not where it was expected, a ReferenceConflictError; a key that somebody else changed a
     MergeConflictError, from `commit` and `merge` alike. Then nothing was done. A name or request
     that makes no sense is a ValueError. Nothing is tried twice.
+
+    A server that cannot be asked is a CatalogError, and then nothing was done. Where a commit or merge
+    was sent and its answer is lost (a time-out, a dropped connection, any 5xx) it is a LostAnswerError:
+    it may have been done, or be done yet.
     """
 
     @property
     def transactional(self) -> bool:
         """Whether `merge` can take part in a caller's transaction."""
+        ...
+
+    @property
+    def latest_merge(self) -> timedelta:
+        """How long after a branch was deleted a merge of it may still be done, sent before."""
         ...
 
     def bootstrap(self) -> Reference:
