@@ -1,7 +1,7 @@
 """What every test may ask for: a RAT_HOME, settings, a database of its own, a Dagster instance.
 
-One Postgres serves the whole test session and all its workers; the first test that needs it starts
-it. A database is a clone of a migrated template, so a test has it in some ten milliseconds.
+One Postgres and one S3 server serve the whole test session and all its workers; the first test that
+needs one starts it. A database is a clone of a migrated template, so a test has it in some ten milliseconds.
 """
 
 import os
@@ -20,6 +20,8 @@ from rat_resources.metadata import Metadata, embedded, migrations
 from rat_resources.platform import opened, platform
 from rat_resources.settings import VARIABLES, Settings
 from tests.factories import Shop
+from tests.servers import s3
+from tests.servers.s3 import S3Server
 
 PROJECT = Path(__file__).resolve().parents[1]
 TEMPLATE = "rat_template"
@@ -34,8 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[SESSION_HOME] = tempfile.mkdtemp(prefix="rat-tests-")
     # What the developer's own RAT is set to is no concern of a test.
-    for variable in VARIABLES:
-        os.environ.pop(variable, None)
+    for variable in tuple(os.environ):
+        if variable in VARIABLES or variable.startswith("AWS_"):
+            del os.environ[variable]
     os.environ["DAGSTER_HOME"] = str(PROJECT)
 
 
@@ -44,6 +47,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     home = Path(os.environ.pop(SESSION_HOME))
+    s3.stop(home)
     if embedded.stop(home):
         place = embedded.Place.of(home)
         for link in (place.data / "pg_tblspc").iterdir():
@@ -63,6 +67,20 @@ def server() -> URL:
         if not has_template(metadata):
             make_template(metadata, place)
         return metadata.url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> S3Server:
+    """The session's S3-compatible storage."""
+    return s3.start(Path(os.environ[SESSION_HOME]))
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of this test's own, with versioning; the environment says how to reach it."""
+    for name, value in s3_server.environ.items():
+        monkeypatch.setenv(name, value)
+    return s3_server.make_bucket()
 
 
 def has_template(metadata: Metadata) -> bool:

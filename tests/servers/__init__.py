@@ -1,0 +1,1 @@
+"""Real servers on free ports of this machine, for the tests and for `make dev-servers`."""
