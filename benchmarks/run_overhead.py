@@ -106,12 +106,13 @@ def bare_append(place: Place, metadata: object) -> Iterator[object]:
     from pyiceberg.catalog.sql import SqlCatalog  # noqa: PLC0415
     from sqlalchemy import text  # noqa: PLC0415
 
-    from rat_resources.metadata import Metadata, in_schema  # noqa: PLC0415
+    from rat_resources.metadata import Metadata  # noqa: PLC0415
 
     assert isinstance(metadata, Metadata)  # noqa: S101 - for the type
     with metadata.engine.begin() as connection:
         connection.execute(text("CREATE SCHEMA bare"))
-    url = in_schema(metadata.url, "bare")
+    options = {"options": "-csearch_path=bare"}
+    url = metadata.url.update_query_dict(options).render_as_string(hide_password=False)
     catalog = SqlCatalog("bare", uri=url, warehouse=(place.folder / "bare").as_uri())
     catalog.create_namespace("bench")
     row = pa.table({"id": [1]})

@@ -607,11 +607,43 @@ def settings(*, as_json: bool) -> None:
 def migrate() -> None:
     """Create or upgrade the schemas in Postgres.
 
-    Safe to repeat, and to run twice at once.
+    Dagster's tables too. Safe to repeat, and to run twice at once.
     """
     from rat_assets.commands import house
 
     house.migrate()
+
+
+@rat.command()
+@click.argument("role")
+@click.option(
+    "--schema", "schemas", multiple=True, help="Only this schema; may be repeated."
+)
+@click.option("--work", is_flag=True, help="For runs, the daemon and the UI.")
+@click.option("--revoke", is_flag=True, help="Take every right back.")
+@click.option("--sql", "only_sql", is_flag=True, help="Print the statements, no more.")
+def grant(
+    role: str,
+    schemas: tuple[str, ...],
+    *,
+    work: bool,
+    revoke: bool,
+    only_sql: bool,
+) -> None:
+    """Let a role of Postgres read, and nothing else.
+
+    ROLE may then read the reporting schemas and call their dashboards; what it had before is taken
+    back. With --work it may do all that RAT does from day to day, but change no table's shape.
+
+    \b
+    Example: rat grant reader --schema chm
+    """
+    if work and schemas:
+        message = "daily work needs every schema: --work takes no --schema"
+        raise click.UsageError(message)
+    from rat_assets.commands import house
+
+    house.grant(role, schemas=schemas, work=work, revoke=revoke, only_sql=only_sql)
 
 
 @rat.command()

@@ -25,10 +25,11 @@ from dagster_postgres import (
     PostgresRunStorage,
     PostgresScheduleStorage,
 )
-from dagster_postgres.utils import set_pg_statement_timeout
-from sqlalchemy import Engine, create_engine, event, inspect
+from dagster_postgres.utils import retry_pg_connection_fn, retry_pg_creation_fn
+from sqlalchemy import Engine, create_engine, inspect
 
-from rat_resources.metadata import Metadata
+from rat_resources.metadata import DAGSTER_SCHEMA, Metadata, patience
+from rat_resources.session_state import LocalState
 from rat_resources.settings import Settings
 
 # Dagster looks for these before it makes its tables.
@@ -42,6 +43,12 @@ class Pooled:
     """A storage that keeps its connections: without a pool each event reconnects."""
 
     _engine: Engine
+    state: LocalState
+
+    def share(self, engine: Engine, state: LocalState) -> None:
+        """Use *engine*, whose statements run under *state*."""
+        self._engine = engine
+        self.state = state
 
     def optimize_for_webserver(
         self,
@@ -50,13 +57,7 @@ class Pooled:
         max_overflow: int,  # noqa: ARG002
     ) -> None:
         """Let no question of a browser hold a connection forever; the pool is there already."""
-        event.listen(
-            self._engine,
-            "connect",
-            lambda connection, _: set_pg_statement_timeout(
-                connection, statement_timeout
-            ),
-        )
+        self.state["statement_timeout"] = str(statement_timeout)
 
 
 class PooledRunStorage(Pooled, PostgresRunStorage):
@@ -125,18 +126,50 @@ class RatStorage(DagsterPostgresStorage):
         self.postgres_url = postgres_url
         self.should_autocreate_tables = True
         self._inst_data = inst_data
-        self.engine = pooled_engine(postgres_url)
+        state = LocalState(search_path=DAGSTER_SCHEMA)
+        self.engine = pooled_engine(postgres_url, state)
         # Each storage would connect twice more to see whether its tables are there.
-        is_new = not MAIN_TABLES.issubset(inspect(self.engine).get_table_names())
-        self._run_storage = PooledRunStorage(postgres_url, is_new)
-        self._event_log_storage = PooledEventLogStorage(postgres_url, is_new)
-        self._schedule_storage = PooledScheduleStorage(postgres_url, is_new)
-        for storage in (
-            self._run_storage,
-            self._event_log_storage,
-            self._schedule_storage,
-        ):
-            storage._engine = self.engine  # noqa: SLF001 - made without a pool, and no argument changes that
+        self._run_storage = PooledRunStorage(
+            postgres_url, should_autocreate_tables=False
+        )
+        self._event_log_storage = PooledEventLogStorage(
+            postgres_url, should_autocreate_tables=False
+        )
+        self._schedule_storage = PooledScheduleStorage(
+            postgres_url, should_autocreate_tables=False
+        )
+        self._run_storage.share(self.engine, state)
+        self._event_log_storage.share(self.engine, state)
+        self._schedule_storage.share(self.engine, state)
+        if not MAIN_TABLES.issubset(self.tables()):
+            self.create_tables()
+
+    def tables(self) -> list[str]:
+        """Dagster's tables that are there."""
+        return retry_pg_connection_fn(lambda: inspect(self.engine).get_table_names())
+
+    def create_tables(self) -> None:
+        """Make Dagster's tables, as each storage would for itself."""
+        found = self.tables()
+        if "runs" not in found:
+            retry_pg_creation_fn(self._run_storage._init_db)  # noqa: SLF001 - with its own engine it would make them in another schema
+            self._run_storage.migrate()
+            self._run_storage.optimize()
+        if "event_logs" not in found:
+            retry_pg_creation_fn(self._event_log_storage._init_db)  # noqa: SLF001 - likewise
+            self._event_log_storage.reindex_events()
+            self._event_log_storage.reindex_assets()
+        if "jobs" not in found:
+            retry_pg_creation_fn(self._schedule_storage._init_db)  # noqa: SLF001 - likewise
+
+    def upgrade(self) -> None:
+        """Make Dagster's tables what the installed Dagster wants them to be."""
+        self._run_storage.upgrade()
+        self._run_storage.migrate()
+        self._event_log_storage.upgrade()
+        self._event_log_storage.reindex_assets()
+        self._schedule_storage.upgrade()
+        self._schedule_storage.migrate()
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -159,10 +192,20 @@ class RatStorage(DagsterPostgresStorage):
         self.engine.dispose()
 
 
-def pooled_engine(url: str) -> Engine:
+def upgrade_dagster(metadata: Metadata) -> None:
+    """Make Dagster's tables in RAT's Postgres, or upgrade them."""
+    storage = RatStorage(metadata.dagster_url)
+    try:
+        storage.upgrade()
+    finally:
+        storage.dispose()
+
+
+def pooled_engine(url: str, state: LocalState) -> Engine:
     """An engine that keeps a few connections and notices when the server was restarted."""
     return create_engine(
         url,
+        connect_args={"cursor_factory": state.cursor_class()} | patience(url),
         isolation_level="AUTOCOMMIT",
         pool_size=2,
         max_overflow=20,

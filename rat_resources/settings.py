@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,8 +197,20 @@ def local_folder(variable: str, value: str | None, *, default: Path) -> Path:
     raise SettingsError(message, fix=f"write {variable}=file:///path/to/folder")
 
 
+# `password=…` in a URL's query or among libpq's words, which may be quoted.
+SECRET_WORD = re.compile(
+    r"\b(\w*(?:password|passwd|secret|token))=('(?:[^'\\]|\\.)*'|[^\s&]*)",
+    re.IGNORECASE,
+)
+# Passwords of Postgres are often pasted as they are, with / and ? and @ in them.
+POSTGRES_USER = re.compile(r"((?:jdbc:)?postgres\S*?://[^:/@?#]*):.*@", re.DOTALL)
+
+
 def mask_secrets(url: str) -> str:
     """*url* without its password."""
+    url = SECRET_WORD.sub(r"\1=***", url)
+    if POSTGRES_USER.match(url):
+        return POSTGRES_USER.sub(r"\1:***@", url, count=1)
     parts = urlsplit(url)
     if parts.password is None:
         return url

@@ -20,7 +20,8 @@ from rat_resources.metadata import Metadata, embedded, migrations
 from rat_resources.platform import opened, platform
 from rat_resources.settings import VARIABLES, Settings
 from tests.factories import Shop
-from tests.servers import s3
+from tests.servers import postgres, s3
+from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -48,6 +49,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     home = Path(os.environ.pop(SESSION_HOME))
     s3.stop(home)
+    postgres.stop(home)
     if embedded.stop(home):
         place = embedded.Place.of(home)
         for link in (place.data / "pg_tblspc").iterdir():
@@ -73,6 +75,12 @@ def server() -> URL:
 def s3_server() -> S3Server:
     """The session's S3-compatible storage."""
     return s3.start(Path(os.environ[SESSION_HOME]))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> PostgresServer:
+    """The session's Postgres as a company has it: on TCP, by password, with a pooler before it."""
+    return postgres.start(Path(os.environ[SESSION_HOME]))
 
 
 @pytest.fixture

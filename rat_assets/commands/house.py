@@ -1,5 +1,7 @@
 """Keeping house: settings, schemas, the Postgres, and what a crash left open."""
 
+from collections.abc import Sequence
+
 import click
 
 from rat_assets.commands.display import print_json, print_table
@@ -30,7 +32,8 @@ def settings(*, as_json: bool) -> None:
 
 
 def migrate() -> None:
-    """Bring the schemas to this checkout's revision."""
+    """Bring the schemas to this checkout's revision, Dagster's tables too."""
+    from rat_resources.instance import upgrade_dagster
     from rat_resources.metadata import Metadata, find_server, introduce, migrations
 
     settings = Settings.load()
@@ -40,16 +43,46 @@ def migrate() -> None:
         migrations.upgrade(metadata.engine)
         with metadata.transaction() as tx:
             introduce(tx, settings)
+        upgrade_dagster(metadata)
     head = migrations.head()
     said = "already at" if before == head else f"from {before or 'nothing'} to"
     click.echo(f"schemas {said} {head}")
 
 
+def grant(
+    role: str, *, schemas: Sequence[str], work: bool, revoke: bool, only_sql: bool
+) -> None:
+    """Give a role its rights, take them back, or print the statements."""
+    from rat_resources.metadata import Metadata, find_server, grants, migrations
+
+    settings = Settings.load()
+    purpose = grants.Purpose.WORK if work else grants.Purpose.READ
+    with Metadata.connect(find_server(settings)) as metadata:
+        migrations.refuse_old(metadata.engine)
+        with metadata.engine.begin() as connection:
+            said = (
+                grants.revocation(connection, role)
+                if revoke
+                else grants.statements(
+                    connection, role, purpose, schemas or grants.REPORTING
+                )
+            )
+            if not only_sql:
+                grants.carry_out(connection, said, role)
+    if only_sql:
+        click.echo("".join(f"{each};\n" for each in said), nl=False)
+    elif revoke:
+        click.echo(f"{role} has no rights here any more")
+    else:
+        shown = "everything" if work else ", ".join(schemas or grants.REPORTING)
+        click.echo(f"{role} may {'work in' if work else 'read'} {shown}")
+
+
 def dsn() -> None:
     """Print where the Postgres is, for psql."""
-    from rat_resources.metadata import find_server, plain
+    from rat_resources.metadata import addresses, find_server
 
-    click.echo(plain(find_server(Settings.load())))
+    click.echo(addresses.write(find_server(Settings.load())))
 
 
 def stop() -> None:

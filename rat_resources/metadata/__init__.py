@@ -4,6 +4,7 @@ The tables and the statements on them are the modules beside this one, one a con
 tables live in the same database (`rat_resources.instance`).
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,16 +13,15 @@ from typing import Self
 import psycopg
 from sqlalchemy import URL, Engine, create_engine, event, make_url
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from rat_resources.errors import MetadataError, SettingsError
-from rat_resources.metadata import deployment, embedded, migrations
+from rat_resources.errors import MetadataError
+from rat_resources.metadata import addresses, deployment, embedded, migrations
 from rat_resources.metadata.zeros import as_json
-from rat_resources.settings import Settings, mask_secrets
+from rat_resources.settings import Settings
 
 DAGSTER_SCHEMA = "dagster"
-DIALECTS = ("postgres", "postgresql")
 
 # Connection, authorization, catalog, resources, shutdown: the operator's. Locks and
 # serialization (55, 40) and a cancelled statement (57014) belong to whoever sent it.
@@ -29,6 +29,14 @@ UNUSABLE = ("08", "28", "3D", "53", "57", "58")
 CANCELLED = "57014"
 READ_ONLY = "25006"
 FORBIDDEN = "42501"
+REFUSED_PARAMETER = re.compile(r"unsupported startup parameter[^:]*: (\w+)")
+# Seconds; a server whose machine is gone never says so.
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+}
 # The oldest that its own developers still mend.
 OLDEST = 15
 
@@ -65,7 +73,7 @@ class Metadata:
             pool_pre_ping=True,
             json_serializer=as_json,
             # A transaction pooler hands each transaction to another server session.
-            connect_args={"prepare_threshold": None, "connect_timeout": 10},
+            connect_args={"prepare_threshold": None} | patience(url),
         )
         event.listen(engine, "handle_error", translate)
         # Before SQLAlchemy asks what an old server may not know.
@@ -80,12 +88,13 @@ class Metadata:
     @property
     def dsn(self) -> str:
         """Where it is, for psql and every other program; with its password."""
-        return plain(self.url)
+        return addresses.write(self.url)
 
     @property
     def dagster_url(self) -> str:
-        """Where Dagster keeps its tables: the same database, a schema of its own."""
-        return in_schema(with_driver(self.url, "psycopg2"), DAGSTER_SCHEMA)
+        """Where Dagster keeps its tables, in DAGSTER_SCHEMA; password included."""
+        url = with_driver(self.url, "psycopg2")
+        return url.render_as_string(hide_password=False)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
@@ -118,20 +127,7 @@ def find_server(settings: Settings) -> URL:
     """Where the Postgres of *settings* is; the embedded one runs afterwards."""
     if settings.postgres_url is None:
         return make_url(embedded.start(settings.home).dsn)
-    try:
-        url = make_url(settings.postgres_url)
-    except ArgumentError as error:
-        message = "RAT_POSTGRES_URL is no URL"
-        raise SettingsError(message, fix=HOW_TO_WRITE_IT) from error
-    if url.get_backend_name() not in DIALECTS:
-        message = (
-            f"RAT_POSTGRES_URL={mask_secrets(settings.postgres_url)} is no Postgres"
-        )
-        raise SettingsError(message, fix=HOW_TO_WRITE_IT)
-    return url
-
-
-HOW_TO_WRITE_IT = "write postgresql://user:password@host:5432/database"
+    return addresses.read(settings.postgres_url)
 
 
 def with_driver(url: URL | str, driver: str) -> URL:
@@ -139,19 +135,10 @@ def with_driver(url: URL | str, driver: str) -> URL:
     return make_url(url).set(drivername=f"postgresql+{driver}")
 
 
-def plain(url: URL) -> str:
-    """*url* as every program of Postgres takes it, password included."""
-    url = url.set(drivername="postgresql")
-    return url.render_as_string(hide_password=False)
-
-
-def in_schema(url: URL, schema: str) -> str:
-    """*url* where unqualified names mean tables of *schema*; password included."""
-    given = url.query.get("options", ())
-    options = [given] if isinstance(given, str) else [*given]
-    options.append(f"-csearch_path={schema}")
-    url = url.update_query_dict({"options": " ".join(options)})
-    return url.render_as_string(hide_password=False)
+def patience(url: URL | str) -> dict[str, int]:
+    """How long a connection waits for a server that says nothing, where *url* does not say it."""
+    said = make_url(url).query
+    return {name: value for name, value in PATIENCE.items() if name not in said}
 
 
 def translate(context: ExceptionContext) -> MetadataError | None:
@@ -163,7 +150,12 @@ def translate(context: ExceptionContext) -> MetadataError | None:
     state = getattr(error.orig, "sqlstate", None)
     if not is_unusable(error, state):
         return None
-    message = f"Postgres at {shown(context)} cannot be used: {str(error.orig).strip()}"
+    said = str(error.orig).strip()
+    message = f"Postgres at {shown(context)} cannot be used: {said}"
+    refused = REFUSED_PARAMETER.search(said)
+    if refused is not None:
+        fix = f"the pooler refuses it: take {refused[1]} out of RAT_POSTGRES_URL"
+        return MetadataError(message, fix=fix)
     return MetadataError(message, fix=advice(state))
 
 
@@ -199,7 +191,9 @@ def shown(context: ExceptionContext) -> str:
     """Where the server of an error is, without its password."""
     if context.engine is None:
         return "?"
-    return context.engine.url.set(drivername="postgresql").render_as_string()
+    url = context.engine.url.set(drivername="postgresql")
+    # What remains of it is told by no error: certificates, options.
+    return url.set(query={}).render_as_string() if url.host else url.render_as_string()
 
 
 def advice(state: str | None) -> str:

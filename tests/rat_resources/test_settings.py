@@ -120,6 +120,12 @@ def test_an_environment_is_prod_staging_or_dev(project: Path, environment: str) 
     [
         ("postgresql://me:s@cret@host/rat", "postgresql://me:***@host/rat"),
         ("postgresql://me@host/rat", "postgresql://me@host/rat"),
+        ("postgresql://me:a/b?c@host/rat", "postgresql://me:***@host/rat"),
+        (
+            "postgresql://h/rat?user=me&password=x",
+            "postgresql://h/rat?user=me&password=***",
+        ),
+        (r"host=h password='a \' b' user=me", "host=h password=*** user=me"),
         ("(embedded, under RAT_HOME)", "(embedded, under RAT_HOME)"),
     ],
 )

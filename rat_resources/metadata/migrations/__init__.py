@@ -19,6 +19,9 @@ from rat_resources.errors import MetadataError
 FOLDER = Path(__file__).parent
 SCHEMA = "rat"
 VERSION_TABLE = "schema_migrations"
+# Dagster's tables outlast a downgrade, and so does the table of our version.
+LASTING = ("rat", "dagster")
+SCHEMAS = (*LASTING, "lake", "trace", "trace_by_name", "chm", "lakeflow")
 BASE = "base"
 
 # Any number, as long as it stays: "rat" in ASCII.
@@ -63,9 +66,24 @@ def ensure_head(engine: Engine, *, upgrade_old: bool) -> None:
         return
     refuse_newer(found)
     if found is not None and not upgrade_old:
-        message = f"the database is at revision {found}, this checkout needs {head()}"
-        raise MetadataError(message, fix="run `rat migrate`")
+        raise outdated(found)
     upgrade(engine)
+
+
+def refuse_old(engine: Engine) -> None:
+    """MetadataError when the database is at another revision than this checkout's."""
+    found = current(engine)
+    refuse_newer(found)
+    if found != head():
+        raise outdated(found)
+
+
+def outdated(found: str | None) -> MetadataError:
+    """What is said of a database that waits for its upgrade."""
+    at = "holds none of RAT's schemas" if found is None else f"is at revision {found}"
+    return MetadataError(
+        f"the database {at}, this checkout needs {head()}", fix="run `rat migrate`"
+    )
 
 
 def refuse_newer(found: str | None) -> None:
@@ -81,6 +99,8 @@ def upgrade(engine: Engine) -> None:
     """Bring the database to the head; nothing happens when it is there."""
     refuse_newer(current(engine))
     with locked(engine) as connection:
+        if not has_version_table(connection):
+            refuse_taken(connection, *SCHEMAS)
         ensure_schema(connection, SCHEMA)
         migrate(connection, lambda script, at: script._upgrade_revs("head", at))  # noqa: SLF001 - what alembic's own command calls
 
@@ -96,6 +116,32 @@ def ensure_schema(connection: Connection, name: str) -> None:
     exists = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
     if connection.execute(exists, {"name": name}).first() is None:
         connection.execute(text(f'CREATE SCHEMA "{name}"'))
+    elif name not in LASTING:
+        refuse_taken(connection, name)
+
+
+def has_version_table(connection: Connection) -> bool:
+    """Whether RAT has been in this database before."""
+    table = text("SELECT to_regclass(:name) IS NOT NULL")
+    return bool(connection.scalar(table, {"name": f"{SCHEMA}.{VERSION_TABLE}"}))
+
+
+def refuse_taken(connection: Connection, *schemas: str) -> None:
+    """MetadataError when one of *schemas* holds what somebody else has put there."""
+    found = connection.execute(
+        text(
+            "SELECT relnamespace::regnamespace::text AS schema, min(relname) AS name"
+            " FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"
+            " AND relnamespace::regnamespace::text = ANY(:schemas) GROUP BY 1 ORDER BY 1"
+        ),
+        {"schemas": list(schemas)},
+    ).first()
+    if found is None:
+        return
+    message = f"schema {found.schema} holds tables that RAT has not made, such as {found.name}"
+    raise MetadataError(
+        message, fix="give RAT a database of its own, or rename that schema"
+    )
 
 
 def execute_script(connection: Connection, name: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from dagster import DagsterInstance
 from sqlalchemy import URL
 
-from rat_resources.metadata import plain
+from rat_resources.metadata import addresses
 from rat_resources.platform import opened, platform
 from tests.conftest import TEMPLATE, administrate
 from tests.factories import Shop
@@ -24,7 +24,7 @@ def history(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         (folder / "rat" / each).mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAT_HOME", str(folder / "rat"))
-        patch.setenv("RAT_POSTGRES_URL", plain(server.set(database=name)))
+        patch.setenv("RAT_POSTGRES_URL", addresses.write(server.set(database=name)))
         whole = platform()
         with DagsterInstance.from_config(str(whole.settings.dagster_home)) as instance:
             shop = Shop(whole, instance, folder / "project")
