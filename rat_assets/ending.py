@@ -4,7 +4,6 @@ What ends in a process that died is ended by `rat_resources.reconciliation`.
 """
 
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,11 +11,21 @@ from sqlalchemy.orm import Session
 
 from rat_assets.computation import Computation
 from rat_assets.trial import Trial
-from rat_resources import archive, landing, leases, publications, runs, tasks, wishes
+from rat_resources import (
+    archive,
+    landing,
+    leases,
+    publications,
+    publishing,
+    runs,
+    tasks,
+    wishes,
+)
 from rat_resources.errors import (
     CancelledError,
+    CatalogError,
+    LostAnswerError,
     MergeConflictError,
-    NotFoundError,
     QualityError,
     RatError,
     RetryError,
@@ -51,8 +60,11 @@ class Ending:
         work.journal.say(reason, level="error")
         with work.platform.metadata.transaction() as tx:
             # In this order, as whoever ends a run that he takes for dead.
-            publications.lock(tx, work.run_id)
-            if runs.end(tx, work.run_id, status, error=reason):
+            publication = publications.lock(tx, work.run_id)
+            if publication is not None and publication.state in publications.UNDECIDED:
+                # Its merge may have been done: it keeps what it claimed until somebody found out.
+                self.was_settled = True
+            elif runs.end(tx, work.run_id, status, error=reason):
                 self.end_task(tx, error, reason=reason)
                 self.give_back(tx, reason=reason if self.blames_files(error) else None)
             else:
@@ -124,9 +136,11 @@ class Ending:
         """Delete the branch, if it came that far."""
         if self.branch:
             refs = self.work.platform.lake.refs
-            # Whoever ended this run in its place has dropped the branch too.
-            with suppress(NotFoundError):
-                refs.delete(self.branch, expected_hash=refs.head(self.branch))
+            try:
+                publishing.drop_branch(refs, self.branch)
+            except (CatalogError, LostAnswerError) as error:
+                what = f"its branch is left to the reconciler: {error}"
+                self.work.journal.say(what, level="warning")
 
     def keep_log(self) -> str | None:
         """Keep the whole log in the store; its key, or None where the store takes no more."""

@@ -6,7 +6,7 @@ drops the branch and gives back what it had claimed.
 
 What it reads and makes is `rat_assets.computation`, its landing files `rat_assets.intake`, its tests
 `rat_assets.trial`, its end `rat_assets.ending`. What Dagster is told is `rat_assets.steps`;
-publishing is `rat_resources.publications`.
+publishing is `rat_resources.publishing`.
 """
 
 import time
@@ -33,8 +33,10 @@ from rat_assets.quality import TestResult
 from rat_assets.reports.points import Points
 from rat_assets.trial import Trial
 from rat_resources import (
+    faults,
     leases,
     publications,
+    publishing,
     releases,
     runs,
     tasks,
@@ -257,9 +259,10 @@ class Attempt:
                 WAIT_FOR_LEASE
             )  # short, so that Ctrl-C and Dagster's terminate get through
         self.ending.hold = self.hold = hold
-        settle_pipeline(self.platform, pipeline_id)
         self.heart = Heartbeat(self.platform.metadata, hold, self.step.dagster_run_id)
         self.work.heart = self.stack.enter_context(self.heart)
+        faults.point("lease")
+        settle_pipeline(self.platform, pipeline_id, say=self.journal.say)
 
     def try_lease(self, pipeline_id: uuid.UUID) -> Hold | None:
         """The lease, or None while a living run has it; CancelledError when the wait is over."""
@@ -288,12 +291,14 @@ class Attempt:
             )
         self.intake.look(now=started_at)
         self.base_commit = platform.lake.refs.head(MAIN)
+        faults.point("branch")
         # Never used again: a late merge of a recreated branch would be applied.
         self.ending.branch = self.branch = f"run-{self.run_id}-{self.hold.fence}"
         platform.lake.refs.create(self.branch, at=f"{MAIN}@{self.base_commit}")
         self.work.inputs = Inputs(
             platform, step.release, f"@{self.base_commit}", started_at
         )
+        faults.point("claim")
         with platform.metadata.transaction() as tx:
             runs.begin(
                 tx,
@@ -398,9 +403,10 @@ class Attempt:
         )
         with self.heart.uninterrupted():
             self.heart.refuse_stop()
+            faults.point("intent")
             with metadata.transaction() as tx:
                 publications.intend(tx, intent)
-            return publications.publish(metadata, refs, self.run_id, hold=self.hold)
+            return publishing.publish(metadata, refs, self.run_id, hold=self.hold)
 
     def outcome(
         self,

@@ -19,7 +19,7 @@ from rat_assets.hand_written import Body
 from rat_assets.journal import Journal
 from rat_assets.phases import Attempt, Outcome, Step
 from rat_assets.showing import describe
-from rat_resources import landing, publications, runs
+from rat_resources import faults, landing, publications, runs
 from rat_resources.errors import (
     CancelledError,
     MergeConflictError,
@@ -74,17 +74,20 @@ def run_step(
         for result in attempt.results:
             yield result.to_check(key, place=place, past=past.get(result.test.name, ()))
         return
+    faults.point("materialization")
     yield dg.MaterializeResult(
         asset_key=key,
         data_version=dg.DataVersion(outcome.data_version),
         metadata=describe(step, outcome),
     )
+    faults.point("checks")
     for result in outcome.results:
         yield result.to_check(
             key,
             place=f"published, {at_main(outcome)}",
             past=past.get(result.test.name, ()),
         )
+    faults.point("close")
     # Dagster's log has it now; until here a reconciler would have reported it.
     with step.platform.metadata.transaction() as tx:
         publications.close(tx, outcome.run_id)

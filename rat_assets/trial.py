@@ -12,6 +12,7 @@ from rat_assets.guards import advise, ask_guard, was_accepted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
+from rat_resources import faults
 from rat_resources.columns import line_of_test, refuse_unknown
 from rat_resources.errors import NotFoundError, QualityError, TemplateError
 from rat_resources.lake.sql import quote
@@ -66,6 +67,7 @@ class Trial:
         """Run one test; one that does not compile, or reads what is not there, could not run."""
         work = self.work
         work.heart.refuse_stop()
+        faults.point("tests")
         if test.guard:
             return bench.keep(self.ask_guard(test))
         try:

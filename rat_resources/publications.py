@@ -1,12 +1,12 @@
-"""Publishing a run's branch: an intent with every fact, a merge, one transaction.
+"""Publications: what a run intends to publish, with every fact, and what makes it true.
 
 Everything that publishing will state is written down first (`intend`), so anybody can finish it,
-and a bad value fails before anything is merged. With a keeper of refs that lives in Postgres the
-merge and the facts are one transaction; with a server the merge comes first and the facts follow.
+and a bad value fails before anything is merged. The merge is `publishing`.
 """
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -27,13 +27,12 @@ from rat_resources import (
     wishes,
 )
 from rat_resources.errors import LeaseLostError
-from rat_resources.lake.refs import MAIN, Refs
 from rat_resources.leases import Hold
-from rat_resources.metadata import Metadata
 from rat_resources.metadata.catalog import IcebergColumn, IcebergTable
 from rat_resources.metadata.landing import RunFile
 from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
 from rat_resources.metadata.runs import (
+    OPEN,
     Publication,
     PublicationState,
     Run,
@@ -49,6 +48,10 @@ from rat_resources.specs import PipelineSpec
 from rat_resources.tasks import Claim
 
 Facts = Mapping[str, Any]
+
+DONE = (PublicationState.PUBLISHED, PublicationState.CLOSED)
+GIVEN_UP = (PublicationState.UNDOING, PublicationState.UNDONE)
+UNDECIDED = (PublicationState.MERGING, PublicationState.UNDOING)
 
 
 @dataclass(frozen=True)
@@ -125,21 +128,27 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
     tx.flush()
 
 
-def state_versions(tx: Session, publication: Publication) -> None:
-    """Complete the task, and say what it made of each partition; LeaseLostError if it is not ours."""
+def state_versions(
+    tx: Session, publication: Publication, *, is_merged: bool = False
+) -> None:
+    """Complete the task, and say what it made of each partition.
+
+    LeaseLostError if the task is not ours any more, unless what it made is on main already.
+    """
     facts, published_at = publication.facts, runs.database_time(tx)
     publication.published_at = published_at
     if "task" not in facts:
         return  # Trace does not know the pipeline
     task = Claim.from_json(facts["task"])
     partitions = facts["partitions"]
-    tasks.complete(
-        tx,
-        task,
-        outputs=describe_outputs(publication.run_id, facts),
-        partitions=made_by(facts),
-        input_versions=facts["inputs"],
-    )
+    with suppress(LeaseLostError) if is_merged else nullcontext():
+        tasks.complete(
+            tx,
+            task,
+            outputs=describe_outputs(publication.run_id, facts),
+            partitions=made_by(facts),
+            input_versions=facts["inputs"],
+        )
     versions.state_inputs(tx, task.id, facts["inputs"])
     made = versions.generation_of(tx, task.id) if partitions else None
     if made is not None:
@@ -206,59 +215,15 @@ def open_intents(
     tx: Session, *, pipeline_id: uuid.UUID | None = None
 ) -> list[tuple[Publication, Run]]:
     """The publications that somebody left between two steps, the oldest first."""
-    states = (PublicationState.INTENDED, PublicationState.PUBLISHED)
     wanted = (
         select(Publication, Run)
         .join(Run, Run.id == Publication.run_id)
-        .where(Publication.state.in_(states))
+        .where(Publication.state.in_(OPEN))
         .order_by(Publication.created_at)
     )
     if pipeline_id is not None:
         wanted = wanted.where(Publication.pipeline_id == pipeline_id)
     return [(each[0], each[1]) for each in tx.execute(wanted)]
-
-
-def publish(
-    metadata: Metadata, refs: Refs, run_id: uuid.UUID, *, hold: Hold | None
-) -> str | None:
-    """Merge the branch of an intent and state its facts; the commit of main, if there is one.
-
-    Without *hold*, a reconciler finishes what a dead run intended.
-    """
-    if not refs.transactional:
-        message = "this keeper of refs cannot merge in a transaction"
-        raise NotImplementedError(message)
-    with metadata.transaction() as tx:
-        # First, as a rollback does: it holds the versions, then what was intended of them.
-        runs.refuse_abandoned(tx, run_id)
-        publication = lock(tx, run_id)
-        if publication is None or publication.state == PublicationState.UNDONE:
-            raise LeaseLostError
-        if hold is not None:
-            leases.keep(tx, hold)
-            run = tx.get_one(Run, run_id)
-            runs.refuse_stopped(tx, run.dagster_run_id or "")
-        # Main is locked from the merge on: what can be stated before is.
-        state_versions(tx, publication)
-        commit = merge(tx, refs, publication)
-        state_facts(tx, publication, commit=commit)
-        return commit
-
-
-def merge(tx: Session, refs: Refs, publication: Publication) -> str | None:
-    """Merge a publication's branch into main within the transaction; None: nothing to merge."""
-    if publication.from_hash == publication.expected_main:
-        return None
-    merged = refs.merge(
-        publication.branch,
-        from_hash=publication.from_hash,
-        into=MAIN,
-        expected_hash=publication.expected_main,
-        message=f"publish {publication.branch}",
-        properties={"rat.run_id": str(publication.run_id)},
-        connection=tx,
-    )
-    return merged.hash if merged.was_applied else None
 
 
 def undo(tx: Session, run_id: uuid.UUID) -> None:
@@ -271,6 +236,30 @@ def undo(tx: Session, run_id: uuid.UUID) -> None:
         )
         .values(state=PublicationState.UNDONE, closed_at=func.clock_timestamp())
     )
+
+
+def give_up(publication: Publication) -> bool:
+    """Give up a locked publication, if it is not done: whether it is settled by that.
+
+    What was never sent is undone at once; of what may have been, main's log has to tell.
+    """
+    if publication.state == PublicationState.INTENDED:
+        publication.state = PublicationState.UNDONE
+        publication.closed_at = func.clock_timestamp()
+    elif publication.state == PublicationState.MERGING:
+        publication.state = PublicationState.UNDOING
+    return publication.state != PublicationState.UNDOING
+
+
+def undo_settled(tx: Session, run_id: uuid.UUID) -> str:
+    """undoing → undone: its merge surely was not and will not be done; the state afterwards."""
+    publication = lock(tx, run_id)
+    if publication is None:
+        return PublicationState.UNDONE
+    if publication.state == PublicationState.UNDOING:
+        publication.state = PublicationState.UNDONE
+        publication.closed_at = func.clock_timestamp()
+    return publication.state
 
 
 def undo_abandoned(tx: Session, *, by: int) -> None:

@@ -1,14 +1,16 @@
 """Reconciling: finishing or undoing what a process that died left open.
 
 A run is dead when the lease of its pipeline is no longer its own, or its process is gone. What it
-intended and had not merged is undone; what it had merged is told to Dagster. It runs before each
+intended and had not merged is undone; what it had merged is told to Dagster; where nobody knows, it
+is found out (`publishing.settle`), and until then the run keeps what it claimed. It runs before each
 run, as a sensor, and as `rat reconcile`; running it twice, or two at once, changes nothing more.
 """
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -20,7 +22,15 @@ from dagster._core.storage.asset_check_execution_record import (
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from rat_resources import landing, leases, publications, reaping, runs, wishes
+from rat_resources import (
+    landing,
+    leases,
+    publications,
+    publishing,
+    reaping,
+    runs,
+    wishes,
+)
 from rat_resources.errors import NotFoundError
 from rat_resources.external_runs.staging import remove_left
 from rat_resources.metadata.pipelines import Pipeline
@@ -48,10 +58,18 @@ from rat_resources.workers import is_dead
 RUN_BRANCHES = "run-"
 
 
-def reconcile(whole: Platform, instance: dg.DagsterInstance) -> list[str]:
-    """Bring catalog, Postgres, files and Dagster to one truth; what was done, a line each."""
+def reconcile(
+    whole: Platform,
+    instance: dg.DagsterInstance,
+    *,
+    patience: timedelta = timedelta(0),
+) -> list[str]:
+    """Bring catalog, Postgres, files and Dagster to one truth; what was done, a line each.
+
+    With *patience* it waits so long for what takes its time; what is `left_open` is the next one's.
+    """
     return [
-        *end_dead_runs(whole),
+        *end_dead_runs(whole, patience=patience),
         *reaping.reap(whole.metadata),
         *report_published(whole, instance),
         *drop_branches(whole),
@@ -64,12 +82,18 @@ def reconcile(whole: Platform, instance: dg.DagsterInstance) -> list[str]:
 # Runs.
 
 
-def end_dead_runs(whole: Platform) -> Iterator[str]:
+def end_dead_runs(
+    whole: Platform, *, patience: timedelta = timedelta(0)
+) -> Iterator[str]:
     """End every run whose process is gone, and give back what it had claimed."""
     with whole.metadata.transaction() as tx:
         dead = [run.id for run in unfinished(tx) if is_dead_run(tx, run)]
+    # First all of them without waiting: then they wait at once.
     for run_id in dead:
         yield from end_dead_run(whole, run_id)
+    if patience:
+        for run_id in dead:
+            yield from end_dead_run(whole, run_id, patience=patience)
 
 
 def unfinished(tx: Session) -> list[Run]:
@@ -99,20 +123,44 @@ def is_dead_run(tx: Session, run: Run) -> bool:
     return tx.scalar(held) is None
 
 
-def end_dead_run(whole: Platform, run_id: uuid.UUID) -> Iterator[str]:
+def end_dead_run(
+    whole: Platform, run_id: uuid.UUID, *, patience: timedelta = timedelta(0)
+) -> Iterator[str]:
     """Undo one dead run. What it had merged is a success, and stays."""
+    if is_settled(whole, run_id):
+        yield from end_settled(whole, run_id)
+        return
+    refs, metadata = whole.lake.refs, whole.metadata
+    state = publishing.settle(metadata, refs, run_id, patience=patience)
+    if state in publications.DONE:
+        yield f"run {run_id}: {DIED}, but had merged; published"
+    elif state == PublicationState.UNDONE:
+        yield from end_settled(whole, run_id)
+    elif not patience:
+        yield f"run {run_id}: {DIED} and may have merged; its branch is gone, main's log will tell"
+
+
+def is_settled(whole: Platform, run_id: uuid.UUID) -> bool:
+    """Take a dead run's right to publish; whether it surely has not, and never will."""
     with whole.metadata.transaction() as tx:
         # In the order in which a run locks them: its publication, its lease, its row.
         publication = publications.lock(tx, run_id)
-        pipeline_id = tx.get_one(Run, run_id).pipeline_id
-        lease = tx.get(Lease, pipeline_id, with_for_update=True)
-        run = tx.get_one(Run, run_id, with_for_update=True, populate_existing=True)
+        run = tx.get_one(Run, run_id)
+        lease = tx.get(Lease, run.pipeline_id, with_for_update=True)
         if run.status in FINAL:
-            return
+            return True
         if lease is not None and lease.holder == run_id:
             leases.revoke(tx, run.pipeline_id)
-        if publication is not None:
-            publications.undo(tx, run_id)
+        return publication is None or publications.give_up(publication)
+
+
+def end_settled(whole: Platform, run_id: uuid.UUID) -> Iterator[str]:
+    """Fail a dead run that will never publish, and give back what it had claimed."""
+    with whole.metadata.transaction() as tx:
+        publications.lock(tx, run_id)
+        run = tx.get_one(Run, run_id, with_for_update=True)
+        if run.status in FINAL:
+            return
         runs.end(tx, run_id, RunStatus.FAILED, error=DIED)
         reaping.lose(tx, run_id)
         landing.release(tx, run_id, died=True)
@@ -369,7 +417,10 @@ def has_ended(whole: Platform, owner: BranchOwner) -> bool:
 def is_publishing(tx: Session, run: Run) -> bool:
     """Whether the branch of a run may still be merged."""
     publication = tx.get(Publication, run.id)
-    return publication is not None and publication.state == PublicationState.INTENDED
+    return publication is not None and publication.state in (
+        PublicationState.INTENDED,
+        PublicationState.MERGING,
+    )
 
 
 def remove_staging(whole: Platform) -> Iterator[str]:
@@ -395,11 +446,17 @@ def as_uuid(name: str) -> uuid.UUID | None:
         return None
 
 
-def settle_pipeline(whole: Platform, pipeline_id: uuid.UUID) -> None:
-    """Undo what dead runs of one pipeline left, before another run of it pins its inputs."""
+def settle_pipeline(
+    whole: Platform, pipeline_id: uuid.UUID, *, say: Callable[[str], None]
+) -> None:
+    """Settle what dead runs of one pipeline left, before another run of it pins its inputs.
+
+    It waits until that is done, and what it did is *said*.
+    """
     with whole.metadata.transaction() as tx:
         mine = Run.pipeline_id == pipeline_id
         found = tx.scalars(select(Run).where(mine, Run.status.not_in(FINAL)))
         dead = [run.id for run in found if is_dead_run(tx, run)]
     for run_id in dead:
-        list(end_dead_run(whole, run_id))
+        for line in end_dead_run(whole, run_id, patience=2 * publishing.PATIENCE):
+            say(line)

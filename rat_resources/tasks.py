@@ -372,19 +372,37 @@ def refusal(tx: Session, task_id: uuid.UUID) -> str:
 
 
 def beat(tx: Session, mine: Claim) -> None:
-    """Keep the lease of a task; LeaseLostError once it lapsed, or is another's."""
+    """Keep the lease of a task; LeaseLostError once somebody else ended it, or took it over.
+
+    One that lapsed while Postgres was gone or the machine slept is ours until somebody does.
+    """
     kept = tx.execute(
         text("""
             UPDATE trace.tasks
             SET last_heartbeat = clock_timestamp(),
                 lease_expires_at = clock_timestamp() + :lifetime
             WHERE id = :id AND attempt = :attempt AND lease_token = :token
-                AND status = 'Running' AND lease_expires_at > clock_timestamp()
+                AND status = 'Running'
             RETURNING id
         """),
         {**fence(mine), "lifetime": LIFETIME},
     )
     if kept.scalar() is None:
+        raise LeaseLostError
+
+
+def keep(tx: Session, mine: Claim) -> None:
+    """Lock a task until the transaction ends; LeaseLostError when it is no longer ours."""
+    locked = tx.execute(
+        text("""
+            SELECT id FROM trace.tasks
+            WHERE id = :id AND attempt = :attempt AND lease_token = :token
+                AND status = 'Running'
+            FOR UPDATE
+        """),
+        fence(mine),
+    )
+    if locked.scalar() is None:
         raise LeaseLostError
 
 

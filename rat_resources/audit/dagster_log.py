@@ -179,7 +179,7 @@ SELECT
 FROM rat.publications AS publication
 JOIN rat.runs AS run ON run.id = publication.run_id
 JOIN dagster.runs AS dagster ON dagster.run_id = run.dagster_run_id
-WHERE publication.state IN ('intended', 'published')
+WHERE publication.state IN ('intended', 'merging', 'undoing', 'published')
     AND dagster.status IN ('SUCCESS', 'FAILURE', 'CANCELED')
     AND NOT EXISTS (
         SELECT FROM rat.leases WHERE holder = run.id AND expires_at > now()

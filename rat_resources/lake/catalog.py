@@ -36,6 +36,7 @@ from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 from pyiceberg.view import View
 from pyiceberg.view.metadata import ViewVersion
 
+from rat_resources import faults
 from rat_resources.errors import ConflictError, MergeConflictError, NotFoundError
 from rat_resources.lake.refs import (
     CommitResult,
@@ -403,6 +404,7 @@ class RefCatalog(MetastoreCatalog):
     ) -> CommitResult:
         names = ", ".join(".".join(operation.key) for operation in operations)
         try:
+            faults.point("commit")
             return self.refs.commit(
                 str(self.branch),
                 operations,

@@ -35,6 +35,7 @@ from pyiceberg.table.update.snapshot import (
 from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
+from rat_resources import faults
 from rat_resources.lake.evolution import SchemaChange
 from rat_resources.lake.locations import make_folder, remove_files
 from rat_resources.lake.partitioning import partition_columns, partition_record
@@ -88,6 +89,7 @@ def write_files(
 
     The query returns the table's columns by name; each is cast to the table's type.
     """
+    faults.point("write")
     folder = _data_folder(metadata)
     if metadata.spec().is_unpartitioned():
         rows = _cast_rows(query, schema=metadata.schema())

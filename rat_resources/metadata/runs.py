@@ -130,10 +130,23 @@ class RunInput(RatBase):
 class PublicationState(StrEnum):
     """How far a publication came."""
 
-    INTENDED = "intended"  # → published, undone
+    INTENDED = "intended"  # → merging, published, undone
+    # Only where the merge is a server's: it is about to be sent, or was → intended (the server
+    # refused it), published, undoing
+    MERGING = "merging"
+    # Given up while its merge may be under way → published (it was done), undone
+    UNDOING = "undoing"
     PUBLISHED = "published"  # merged, its facts stand in Postgres → closed
     CLOSED = "closed"  # Dagster's log has the materialization; final
     UNDONE = "undone"  # will never be merged; final
+
+
+OPEN = (
+    PublicationState.INTENDED,
+    PublicationState.MERGING,
+    PublicationState.UNDOING,
+    PublicationState.PUBLISHED,
+)
 
 
 class Publication(RatBase):
@@ -142,12 +155,15 @@ class Publication(RatBase):
     __tablename__ = "publications"
     __table_args__ = (
         CheckConstraint(
-            "state IN ('intended', 'published', 'closed', 'undone')", name="state"
+            "state IN ('intended', 'merging', 'undoing', 'published', 'closed', 'undone')",
+            name="state",
         ),
         Index(
             "ix_publications_open",
             "pipeline_id",
-            postgresql_where=text("state IN ('intended', 'published')"),
+            postgresql_where=text(
+                "state IN ('intended', 'merging', 'undoing', 'published')"
+            ),
         ),
     )
 
@@ -164,6 +180,8 @@ class Publication(RatBase):
     expected_main: Mapped[str]
     facts: Mapped[Json]
     created_at: Mapped[now]
+    sent_at: Mapped[datetime | None]  # since when its merge may be under way
+    cut_off_at: Mapped[datetime | None]  # when its branch was deleted to undo it
     published_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 

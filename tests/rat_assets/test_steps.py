@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from rat_assets.runner import RunReport
-from rat_resources import leases, publications
+from rat_resources import leases, publishing
 from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.pipelines import Pipeline
@@ -216,13 +216,13 @@ def test_ctrl_c_during_the_merge_waits_until_it_is_told(
 ) -> None:
     silver = "shop/pipelines/silver/numbers/pipeline.sql"
     shop.publish(QUERY | {silver: "SELECT n FROM {{ ref('bronze.numbers') }}"})
-    merge = publications.publish
+    merge = publishing.publish
 
     def interrupted(*asked: Any, **named: Any) -> str | None:  # noqa: ANN401 - whatever it is
         os.kill(os.getpid(), signal.SIGINT)
         return merge(*asked, **named)
 
-    monkeypatch.setattr(publications, "publish", interrupted)
+    monkeypatch.setattr(publishing, "publish", interrupted)
 
     report = shop.run()
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, update
 
 from rat_assets import actions
-from rat_resources import leases, publications, runs
+from rat_resources import leases, publications, publishing, runs
 from rat_resources.errors import CancelledError, LeaseLostError, MergeConflictError
 from rat_resources.lake.refs import MAIN, IcebergTable, Put
 from rat_resources.lake.refs import Namespace as NamespaceContent
@@ -47,7 +47,7 @@ class Ready:
 
     def publish(self) -> str | None:
         """Publish what is intended."""
-        return publications.publish(
+        return publishing.publish(
             self.shop.whole.metadata,
             self.shop.whole.lake.refs,
             self.intent.hold.run_id,
@@ -203,7 +203,7 @@ def test_nobody_finishes_for_a_dead_run_what_was_rolled_back(ready: Ready) -> No
     reconcile(ready.shop.whole, ready.shop.instance)
 
     with pytest.raises(CancelledError):
-        publications.publish(
+        publishing.publish(
             ready.shop.whole.metadata,
             ready.shop.whole.lake.refs,
             ready.intent.hold.run_id,
