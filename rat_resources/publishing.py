@@ -132,7 +132,7 @@ class Served:
             raise LeaseLostError
         if not brings_news(publication):
             return publish_at_once(self.metadata, self.refs, self.run_id, hold=hold)
-        self.rehearse(publication)
+        self.rehearse(publication, hold=hold)
         if self.begin(hold) in publications.DONE:
             return self.learn()
         try:
@@ -149,8 +149,15 @@ class Served:
         except LostAnswerError as error:
             return self.find_out(error)
 
-    def rehearse(self, publication: Publication) -> None:
-        """MergeConflictError where the merge would fail."""
+    def rehearse(self, publication: Publication, *, hold: Hold | None) -> None:
+        """Fail where stating the facts would, or the merge, which cannot be taken back."""
+        with self.metadata.transaction() as tx:
+            locked = lock_wanted(tx, self.run_id, hold=hold)
+            if locked.state in publications.DONE:
+                return
+            publications.state_versions(tx, locked)
+            publications.state_facts(tx, locked, commit=None)
+            tx.rollback()
         faults.point("dry_run")
         foreseen = merge(self.refs, publication, dry_run=True)
         if foreseen.conflicts:

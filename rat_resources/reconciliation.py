@@ -56,13 +56,14 @@ from rat_resources.runs import WORKER_TAG
 from rat_resources.workers import is_dead
 
 RUN_BRANCHES = "run-"
+AT_ONCE = timedelta(0)
 
 
 def reconcile(
     whole: Platform,
     instance: dg.DagsterInstance,
     *,
-    patience: timedelta = timedelta(0),
+    patience: timedelta = AT_ONCE,
 ) -> list[str]:
     """Bring catalog, Postgres, files and Dagster to one truth; what was done, a line each.
 
@@ -82,9 +83,7 @@ def reconcile(
 # Runs.
 
 
-def end_dead_runs(
-    whole: Platform, *, patience: timedelta = timedelta(0)
-) -> Iterator[str]:
+def end_dead_runs(whole: Platform, *, patience: timedelta = AT_ONCE) -> Iterator[str]:
     """End every run whose process is gone, and give back what it had claimed."""
     with whole.metadata.transaction() as tx:
         dead = [run.id for run in unfinished(tx) if is_dead_run(tx, run)]
@@ -124,7 +123,7 @@ def is_dead_run(tx: Session, run: Run) -> bool:
 
 
 def end_dead_run(
-    whole: Platform, run_id: uuid.UUID, *, patience: timedelta = timedelta(0)
+    whole: Platform, run_id: uuid.UUID, *, patience: timedelta = AT_ONCE
 ) -> Iterator[str]:
     """Undo one dead run. What it had merged is a success, and stays."""
     if is_settled(whole, run_id):
