@@ -22,19 +22,23 @@ from rat_resources.errors import StoreError
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
 from rat_resources.names import TableName
+from rat_resources.publishing import RUN_ID
 
 AT_ONCE = 200
 MOVED = "somebody else committed to main; bring it back to the last publication"
 
 HEAD = "SELECT 'main' AS id, CAST(:head AS text) AS commit"
 
+# With a server facts are stated after the merge, and not always in the order of the merges.
 LAST_PUBLICATION = """
 (
     SELECT 'main' AS id, run.commit
     FROM rat.publications AS publication
     JOIN rat.runs AS run ON run.id = publication.run_id
+    LEFT JOIN unnest(CAST(:commits AS text[])) WITH ORDINALITY AS made(hash, position)
+        ON made.hash = run.commit
     WHERE publication.state IN ('published', 'closed') AND run.commit IS NOT NULL
-    ORDER BY publication.published_at DESC
+    ORDER BY made.position NULLS FIRST, publication.published_at DESC
     LIMIT 1
 )
 UNION ALL
@@ -50,20 +54,30 @@ HISTORY = """
 SELECT * FROM jsonb_to_recordset(CAST(:history AS jsonb)) AS made(id text, run text)
 """
 
+# Merged, or to be merged, by a server that has not answered yet.
+UNDECIDED = """
+SELECT publication.run_id::text AS run_id,
+    concat_ws('.', pipeline.namespace, pipeline.layer, pipeline.name) AS name
+FROM rat.publications AS publication
+JOIN rat.pipelines AS pipeline ON pipeline.id = publication.pipeline_id
+WHERE publication.state IN ('merging', 'undoing')
+"""
+
 PUBLISHED_COMMITS = """
 SELECT run.commit AS id, run.id::text AS run
 FROM rat.runs AS run
 WHERE run.commit IS NOT NULL
 """
 
-ON_MAIN = """
+ON_MAIN = f"""
 SELECT * FROM jsonb_to_recordset(CAST(:tables AS jsonb)) AS stands(
     id text, row_count bigint, size_bytes bigint, snapshot_id bigint, metadata_location text,
     columns jsonb
 )
+WHERE id NOT IN (SELECT name FROM ({UNDECIDED}) AS undecided)
 """
 
-KNOWN = """
+KNOWN = f"""
 SELECT
     concat_ws('.', known.namespace, known.layer, known.name) AS id,
     known.row_count,
@@ -83,6 +97,8 @@ SELECT
         '[]'
     ) AS columns
 FROM rat.iceberg_tables AS known
+WHERE concat_ws('.', known.namespace, known.layer, known.name)
+    NOT IN (SELECT name FROM ({UNDECIDED}) AS undecided)
 """
 
 # The lease is given back after the branch.
@@ -109,19 +125,26 @@ CROSS JOIN LATERAL jsonb_each_text(version.published_versions) AS file
 
 def walk_history(scene: Scene) -> Mapping[str, Any]:
     """The commits of main since the first publication, and the runs that they name."""
-    made = [
-        {"id": commit.hash, "run": commit.properties.get("rat.run_id")}
-        for commit in scene.whole.lake.refs.history(f"@{scene.head}")
-    ]
+    made = decided(scene)
     while made and made[-1]["run"] is None:
         made.pop()
     return {"history": json.dumps(made)}
 
 
 def find_head(scene: Scene) -> Mapping[str, Any]:
-    """Where main is, and where it began."""
-    *_, first = scene.whole.lake.refs.history(f"@{scene.head}")
-    return {"head": scene.head, "first": first.hash}
+    """Where main is, and all that it was before."""
+    commits = [each["id"] for each in decided(scene)]
+    return {"head": commits[0], "first": commits[-1], "commits": commits}
+
+
+def decided(scene: Scene) -> list[dict[str, str | None]]:
+    """The commits of main, the newest first, without those whose runs have yet to hear of them."""
+    undecided = {row.run_id for row in scene.tx.execute(text(UNDECIDED))}
+    made: list[dict[str, str | None]] = [
+        {"id": commit.hash, "run": commit.properties.get(RUN_ID)}
+        for commit in scene.whole.lake.refs.history(f"@{scene.head}")
+    ]
+    return [each for each in made if each["run"] not in undecided]
 
 
 def read_tables(scene: Scene) -> Mapping[str, Any]:
