@@ -1,6 +1,8 @@
 """Workers: which process does a thing, and whether it still lives.
 
-A process is named `host:pid:start`, so a number that the system gave out again is another name.
+A process is named `machine:pid:start`, so a number that the system gave out again is another name. A
+machine is `host/boot.space`: containers of one machine may share its name, and each counts its
+processes for itself.
 """
 
 import os
@@ -27,17 +29,31 @@ def boot() -> str:
     return boot_id.read_text().strip()[:8] if boot_id.exists() else "unknown"
 
 
+@cache
+def space() -> str:
+    """What tells the numbers of our processes from those of another container of this machine."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)  # noqa: PTH116 - Path would read where it leads
+    except OSError:
+        return "unknown"
+
+
+def machine() -> str:
+    """Where the number of a process means this very process."""
+    return f"{socket.gethostname()}/{boot()}.{space()}"
+
+
 def this_worker() -> str:
     """The name of this process."""
     pid = os.getpid()
-    return f"{socket.gethostname()}/{boot()}:{pid}:{start_time(pid) or 0}"
+    return f"{machine()}:{pid}:{start_time(pid) or 0}"
 
 
 def is_dead(worker: str | None) -> bool:
     """Whether *worker* surely runs no more; a worker of another machine is never surely dead."""
     if not worker:
         return False
-    machine, pid, started = worker.rsplit(":", 2)
-    if machine != f"{socket.gethostname()}/{boot()}" or started == "0":
+    where, pid, started = worker.rsplit(":", 2)
+    if where != machine() or started == "0":
         return False
     return start_time(int(pid)) != started

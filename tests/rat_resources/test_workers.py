@@ -40,6 +40,26 @@ def test_who_is_not_surely_dead_may_live(worker: str | None) -> None:
     assert not is_dead(worker)
 
 
+def test_a_process_of_another_container_may_live_under_the_same_host_name() -> None:
+    code = (
+        "from rat_resources.workers import this_worker; print(this_worker()); input()"
+    )
+    command = ["unshare", "--pid", "--fork", sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=-1, stdout=-1, stderr=subprocess.PIPE, text=True
+    ) as container:
+        assert container.stdout is not None
+        worker = container.stdout.readline().strip()
+        if not worker:
+            pytest.skip("this machine lets nobody make a container")
+        alive = not is_dead(worker)
+        container.communicate("\n")
+
+    assert alive
+    # It counts its processes from 1, and our number 1 is somebody else.
+    assert worker.split(":")[0] != this_worker().split(":")[0]
+
+
 def test_a_zombie_is_dead() -> None:
     machine, _, _ = this_worker().rsplit(":", 2)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as child:
