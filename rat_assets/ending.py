@@ -88,7 +88,7 @@ class Ending:
         return (
             self.again_in is None
             and isinstance(error, Exception)
-            and not isinstance(error, RetryError)
+            and not isinstance(error, RetryError | CatalogError)
         )
 
     def give_back(self, tx: Session, *, reason: str | None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rat_resources.lake import Lake
 from rat_resources.lake.embedded_refs import EmbeddedRefs
+from rat_resources.lake.refs import Refs
 from rat_resources.metadata import Metadata
 from rat_resources.settings import Settings
 from rat_resources.store import Store
@@ -37,7 +38,7 @@ class Platform:
     def over(cls, settings: Settings, metadata: Metadata) -> "Platform":
         """All parts over a Postgres that is open, as they are: nothing is made."""
         lake = Lake(
-            refs=EmbeddedRefs(metadata.engine),
+            refs=open_refs(settings, metadata),
             warehouse=settings.warehouse.as_uri(),
             spill=settings.home / "spill",
         )
@@ -47,6 +48,16 @@ class Platform:
     def staging(self) -> Path:
         """Where runs get their own copies of landing files."""
         return self.settings.home / "staging"
+
+
+def open_refs(settings: Settings, metadata: Metadata) -> Refs:
+    """The keeper of branches: the Nessie server that the settings name, else Postgres."""
+    if settings.nessie is None:
+        return EmbeddedRefs(metadata.engine)
+    # Without a server nobody pays for its client.
+    from rat_resources.lake.nessie_refs import NessieRefs  # noqa: PLC0415
+
+    return NessieRefs(settings.nessie)
 
 
 def platform() -> Platform:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from rat_resources import nessie_settings
 from rat_resources.errors import SettingsError
 from rat_resources.names import nearest
+from rat_resources.nessie_settings import NessieSettings
 
 Source = Literal["environment", "default", "DAGSTER_HOME"]
 
@@ -47,6 +49,7 @@ class Settings:
     org: str
     environment: str
     sources: Mapping[str, Source]
+    nessie: NessieSettings | None = None  # None: the refs are kept in Postgres
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -70,6 +73,7 @@ class Settings:
             org=environ.get("RAT_ORG") or "default",
             environment=known_environment(environ.get("RAT_ENV") or "prod"),
             sources={name: "environment" for name in VARIABLES if environ.get(name)},
+            nessie=NessieSettings.load(environ),
         )
 
     @property
@@ -88,6 +92,7 @@ class Settings:
             "RAT_ENV": self.environment,
             "DAGSTER_HOME": str(self.dagster_home),
         }
+        pinned |= self.nessie.environ if self.nessie else {}
         return pinned | (
             {"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {}
         )
@@ -103,6 +108,8 @@ class Settings:
             "RAT_ENV": self.environment,
             "DAGSTER_HOME": str(self.dagster_home),
             "RAT_DEBUG": "1" if shows_tracebacks() else "",
+            **dict.fromkeys(nessie_settings.VARIABLES, ""),
+            **(self.nessie.shown if self.nessie else {}),
         }
         return [
             Setting(
@@ -121,6 +128,7 @@ VARIABLES = {
     "RAT_POSTGRES_URL": "a Postgres of your own; without it one starts itself",
     "RAT_STORE": "pipeline code, landing files and logs (file://…)",
     "RAT_WAREHOUSE": "the data and metadata files of the tables (file://…)",
+    **nessie_settings.VARIABLES,
     "RAT_ORG": "the organisation that this RAT belongs to",
     "RAT_ENV": "the environment that this RAT is: prod (the default), staging or dev",
     "DAGSTER_HOME": "the folder of dagster.yaml",

@@ -1,7 +1,8 @@
 """What every test may ask for: a RAT_HOME, settings, a database of its own, a Dagster instance.
 
-One Postgres and one S3 server serve the whole test session and all its workers; the first test that
-needs one starts it. A database is a clone of a migrated template, so a test has it in some ten milliseconds.
+One Postgres, one S3 server and one Nessie serve the whole test session and all its workers; the
+first test that needs one starts it. A database is a clone of a migrated template, so a test has it
+in some ten milliseconds.
 """
 
 import os
@@ -20,7 +21,9 @@ from rat_resources.metadata import Metadata, embedded, migrations
 from rat_resources.platform import opened, platform
 from rat_resources.settings import VARIABLES, Settings
 from tests.factories import Shop
+from tests.servers import nessie as nessie_servers
 from tests.servers import postgres, s3
+from tests.servers.nessie import Nessie, S3Warehouse
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import S3Server
 
@@ -50,6 +53,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     home = Path(os.environ.pop(SESSION_HOME))
     s3.stop(home)
     postgres.stop(home)
+    nessie_servers.stop(home)
     if embedded.stop(home):
         place = embedded.Place.of(home)
         for link in (place.data / "pg_tblspc").iterdir():
@@ -89,6 +93,29 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in s3_server.environ.items():
         monkeypatch.setenv(name, value)
     return s3_server.make_bucket()
+
+
+@pytest.fixture(scope="session")
+def nessie_server(s3_server: S3Server) -> Nessie:
+    """The session's Nessie, with a warehouse on the session's S3; nobody stops it."""
+    home = Path(os.environ[SESSION_HOME])
+    return nessie_servers.start(home, lambda: S3Warehouse.on(s3_server))
+
+
+@pytest.fixture
+def nessie(nessie_server: Nessie, monkeypatch: pytest.MonkeyPatch) -> Nessie:
+    """The session's Nessie, and a branch of this test's own that the environment names."""
+    monkeypatch.setenv("RAT_NESSIE_URL", nessie_server.url)
+    monkeypatch.setenv("RAT_NESSIE_BRANCH", f"test/{uuid.uuid4().hex}")
+    return nessie_server
+
+
+@pytest.fixture
+def own_nessie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nessie]:
+    """A Nessie that this test may kill and start again; it takes some seconds to start."""
+    with nessie_servers.running(tmp_path / "nessie") as own:
+        monkeypatch.setenv("RAT_NESSIE_URL", own.url)
+        yield own
 
 
 def has_template(metadata: Metadata) -> bool:

@@ -41,6 +41,7 @@ from rat_resources.lake.commits import (
     entries_at,
     log_page,
 )
+from rat_resources.lake.conflicts import check_once, conflict, misidentified, moved
 from rat_resources.lake.refs import (
     MAIN,
     Commit,
@@ -227,7 +228,7 @@ class EmbeddedRefs:
         authors: Sequence[str] = (),
     ) -> CommitResult:
         """Change keys of *branch* together, in one commit on its head."""
-        _check_once([operation.key for operation in operations])
+        check_once([operation.key for operation in operations])
         with self.engine.begin() as tx:
             reference = _lock(tx, branch)
             head = _branch_head(tx, reference)
@@ -258,7 +259,7 @@ class EmbeddedRefs:
         connection: Connection | Session | None = None,
     ) -> MergeResult:
         """Bring what *source* changed, up to *from_hash*, into the branch *into*, in one commit."""
-        _check_once([resolution.key for resolution in resolutions])
+        check_once([resolution.key for resolution in resolutions])
         with self._transaction(connection) as tx:
             target, head, merged = _lock_both(tx, source, into)
             ours = chain_of(tx, head)
@@ -416,12 +417,6 @@ def _move(tx: Connection, name: str, *, to: str, line: int | None) -> None:
     )
 
 
-def _check_once(keys: Sequence[Key]) -> None:
-    if len(set(keys)) < len(keys) or () in keys:
-        message = f"a key is empty or named twice: {sorted(keys)}"
-        raise ValueError(message)
-
-
 def _apply(
     tx: Connection, operations: Sequence[Operation], *, now: Chain, then: Chain
 ) -> tuple[Changes, list[KeyConflict]]:
@@ -435,7 +430,7 @@ def _apply(
         holds = current.get(operation.key)
         if _is_same_namespace(operation, holds):
             continue
-        found = _moved(
+        found = moved(
             operation.key, expected=before.get(operation.key), holds=holds
         ) or _refused(operation, holds)
         if found is not None:
@@ -455,50 +450,19 @@ def _is_same_namespace(operation: Operation, holds: Content | None) -> bool:
     )
 
 
-def _moved(
-    key: Key, *, expected: Content | None, holds: Content | None
-) -> KeyConflict | None:
-    """The conflict if *key* does not hold what was expected."""
-    if holds == expected:
-        return None
-    if expected is None:
-        return _conflict(key, ConflictType.KEY_EXISTS, "was made by somebody else")
-    if holds is None:
-        return _conflict(key, ConflictType.KEY_DOES_NOT_EXIST, "was deleted")
-    if holds.id != expected.id:
-        return _conflict(key, ConflictType.CONTENT_ID_DIFFERS, "was made anew")
-    return _conflict(key, ConflictType.VALUE_DIFFERS, "was changed by somebody else")
-
-
 def _refused(operation: Operation, holds: Content | None) -> KeyConflict | None:
     """The conflict if *operation* does not fit what its key holds now."""
     key = operation.key
     if operation.expected is not None:
-        found = _moved(key, expected=operation.expected, holds=holds)
+        found = moved(key, expected=operation.expected, holds=holds)
         if found is not None:
             return found
     if isinstance(operation, Unchanged):
         return None
     if isinstance(operation, Delete):
-        missing = _conflict(key, ConflictType.KEY_DOES_NOT_EXIST, "does not exist")
+        missing = conflict(key, ConflictType.KEY_DOES_NOT_EXIST, "does not exist")
         return missing if holds is None else None
-    return _misidentified(key, operation.content.id, holds)
-
-
-def _misidentified(
-    key: Key, content_id: str | None, holds: Content | None
-) -> KeyConflict | None:
-    if holds is None and content_id is not None:
-        return _conflict(key, ConflictType.KEY_DOES_NOT_EXIST, "does not exist")
-    if holds is not None and content_id is None:
-        return _conflict(key, ConflictType.KEY_EXISTS, "exists already")
-    if holds is not None and content_id != holds.id:
-        return _conflict(key, ConflictType.CONTENT_ID_DIFFERS, "is another content")
-    return None
-
-
-def _conflict(key: Key, conflict_type: ConflictType, what: str) -> KeyConflict:
-    return KeyConflict(key, conflict_type, f"{'.'.join(key)} {what}")
+    return misidentified(key, operation.content.id, holds)
 
 
 def _with_id(key: Key, content: Content) -> Content:
@@ -528,10 +492,10 @@ def _homeless(key: Key, around: Changes) -> KeyConflict | None:
         content = around.get(parent)
         if content is None:
             missing = f"needs the namespace {'.'.join(parent)}"
-            return _conflict(key, ConflictType.NAMESPACE_ABSENT, missing)
+            return conflict(key, ConflictType.NAMESPACE_ABSENT, missing)
         if not isinstance(content, Namespace):
             table = f"cannot lie in {'.'.join(parent)}, which is a table"
-            return _conflict(key, ConflictType.NOT_A_NAMESPACE, table)
+            return conflict(key, ConflictType.NOT_A_NAMESPACE, table)
     return None
 
 
@@ -541,7 +505,7 @@ def _orphaning(
     left = (e.key for e in entries_at(tx, chain, key) if e.key not in changes)
     for inner in left:
         full = f"still holds {'.'.join(inner)}"
-        return _conflict(key, ConflictType.NAMESPACE_NOT_EMPTY, full)
+        return conflict(key, ConflictType.NAMESPACE_NOT_EMPTY, full)
     return None
 
 
@@ -579,7 +543,7 @@ def _combine(
             conflicts[key] = _unresolved(resolved[key], holds)
             changes[key] = _with_id(key, resolved[key].resolved)
         elif holds != difference.after:
-            conflicts[key] = _moved(key, expected=difference.before, holds=holds)
+            conflicts[key] = moved(key, expected=difference.before, holds=holds)
             changes[key] = difference.after
     for misplaced in _misplaced(tx, changes, chain=ours):
         conflicts[misplaced.key] = conflicts[misplaced.key] or misplaced
@@ -587,9 +551,9 @@ def _combine(
 
 
 def _unresolved(resolution: Resolution, holds: Content | None) -> KeyConflict | None:
-    return _moved(
+    return moved(
         resolution.key, expected=resolution.expected_target, holds=holds
-    ) or _misidentified(resolution.key, resolution.resolved.id, holds)
+    ) or misidentified(resolution.key, resolution.resolved.id, holds)
 
 
 def _write(

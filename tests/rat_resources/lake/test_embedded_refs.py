@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from rat_resources.errors import MergeConflictError
+from rat_resources.errors import MergeConflictError, NotFoundError
 from rat_resources.lake.commits import CONTENTS, encode_key
 from rat_resources.lake.embedded_refs import EmbeddedRefs
 from rat_resources.lake.refs import (
@@ -45,6 +45,26 @@ def test_it_is_a_keeper_of_refs(refs: EmbeddedRefs) -> None:
     keeper: Refs = refs
 
     assert keeper.transactional
+
+
+def test_a_recreated_branch_does_not_answer_for_the_old_one(refs: EmbeddedRefs) -> None:
+    refs.create("run-1")
+    make_table(refs, on="run-1")
+    old = refs.head("run-1")
+    refs.delete("run-1", expected_hash=old)
+    refs.create("run-1")
+
+    with pytest.raises(NotFoundError):
+        refs.merge("run-1", from_hash=old)
+
+
+def test_a_key_may_hold_a_line_feed(refs: EmbeddedRefs) -> None:
+    key = ("shop", "silver", "a\nb")
+    refs.create("run-1")
+
+    make_table(refs, key, on="run-1")
+
+    assert file_at(refs, key, at="run-1") == "1"
 
 
 def test_two_that_bootstrap_at_once_make_one_main(metadata: Metadata) -> None:
