@@ -604,6 +604,22 @@ def settings(*, as_json: bool) -> None:
 
 
 @rat.command()
+@as_json
+def doctor(*, as_json: bool) -> int:
+    """Look at every part, and say what to mend.
+
+    Settings, Python, Postgres, branches, store, warehouse, disks, DuckDB, Dagster and landing zones.
+    Changes nothing. The exit code is 1 where something does not work; warnings are none.
+
+    \b
+    Example: rat doctor
+    """
+    from rat_assets.commands import examining
+
+    return examining.doctor(as_json=as_json)
+
+
+@rat.command()
 def migrate() -> None:
     """Create or upgrade the schemas in Postgres.
 

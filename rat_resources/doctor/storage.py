@@ -1,0 +1,74 @@
+"""Store, warehouse and landing zones: whether they can be written and read; and DuckDB, which does."""
+
+import os
+import uuid
+from pathlib import Path
+
+from rat_resources import landing
+from rat_resources.doctor.findings import Findings, fine, problem
+from rat_resources.doctor.machine import free_space, nearest_existing
+from rat_resources.metadata import Metadata, find_server
+from rat_resources.settings import Settings, local_folder
+
+
+def store(settings: Settings) -> Findings:
+    """What is to be said of the store."""
+    yield from place("store", "RAT_STORE", settings.store.as_uri())
+
+
+def warehouse(settings: Settings) -> Findings:
+    """What is to be said of the warehouse."""
+    yield from place("warehouse", "RAT_WAREHOUSE", settings.warehouse.as_uri())
+
+
+def place(part: str, variable: str, url: str) -> Findings:
+    """Whether a place can be written and read."""
+    yield from folder(part, variable, local_folder(variable, url, default=Path()))
+
+
+def folder(part: str, variable: str, path: Path) -> Findings:
+    """Whether a folder of this machine can be written and read; one that is not there yet is made later."""
+    there = nearest_existing(path)
+    probe = there / f".rat-doctor-{uuid.uuid4().hex}"
+    try:
+        probe.write_bytes(b"rat")
+        read = probe.read_bytes()
+        probe.unlink()
+    except OSError as error:
+        fix = f"let user {os.geteuid()} write there, or set {variable}"
+        yield problem(part, f"{there} cannot be used: {error.strerror}", fix=fix)
+        return
+    if read == b"rat":
+        yield fine(part, f"{path} can be written and read")
+    yield free_space(f"{part} disk", there)
+
+
+def duckdb(settings: Settings) -> Findings:
+    """Whether DuckDB runs."""
+    import duckdb as engine  # noqa: PLC0415 - a tenth of a second
+
+    del settings
+    with engine.connect() as connection:
+        memory, threads = connection.sql(
+            "SELECT current_setting('memory_limit'), current_setting('threads')"
+        ).fetchall()[0]
+    yield fine("DuckDB", f"{engine.__version__}, {memory} of memory, {threads} threads")
+
+
+def zones(settings: Settings) -> Findings:
+    """Whether every landing zone can be read."""
+    root = local_folder("RAT_STORE", settings.store.as_uri(), default=Path())
+    with (
+        Metadata.connect(find_server(settings)) as metadata,
+        metadata.transaction() as tx,
+    ):
+        found = landing.active_zones(tx)
+    unreadable = 0
+    for each in found:
+        path = root / each.namespace / "landing" / each.name
+        if path.exists() and not os.access(path, os.R_OK | os.X_OK):
+            unreadable += 1
+            fix = f"let user {os.geteuid()} read it"
+            yield problem("landing zones", f"{path} cannot be read", fix=fix)
+    if not unreadable:
+        yield fine("landing zones", f"{len(found)} can be read")
