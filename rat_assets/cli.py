@@ -696,6 +696,20 @@ def reconcile(*, as_json: bool) -> None:
 
 
 @rat.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@as_json
+def clean(*, dry_run: bool, as_json: bool) -> int:
+    """Remove what is older than it is kept.
+
+    That is Dagster's runs, events and ticks, logs, what dead runs left, drafts. RAT_RETENTION,
+    retention.yaml and config.yaml say how long each is kept. Tables are never touched.
+    """
+    from rat_assets.commands import cleaning
+
+    return cleaning.clean(dry_run=dry_run, as_json=as_json)
+
+
+@rat.command()
 @click.option(
     "--limit",
     default=20,

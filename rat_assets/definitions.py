@@ -15,7 +15,7 @@ from dagster._core.definitions.definitions_load_context import (
 )
 from sqlalchemy import select
 
-from rat_assets import actions, clients, external_runs
+from rat_assets import actions, cleaning, clients, external_runs
 from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
@@ -31,6 +31,7 @@ from rat_resources.runs import RELEASE_TAG
 from rat_resources.specs import PipelineSpec
 from rat_resources.wiring import resources
 from rat_sensors.external_runs import build_files_sensor, build_sync_schedule
+from rat_sensors.janitor import janitor
 from rat_sensors.jobs import pipelines_job, reports_job
 from rat_sensors.mirror import mirror
 from rat_sensors.reports import reports_schedule
@@ -110,6 +111,7 @@ def build_definitions(
     exporting = star_job([each.key for each in star])
     jobs: list[Any] = [
         *actions.jobs(),
+        cleaning.clean_job,
         *clients.jobs(),
         *external_runs.jobs(),
         *([job] if runnable else []),
@@ -122,7 +124,7 @@ def build_definitions(
     if only is None:
         clocks.append(build_sync_schedule(external_runs.sync_job))
         clocks.append(star_schedule(exporting))
-        watchers = [mirror, build_files_sensor(external_runs.ingest_job)]
+        watchers = [mirror, janitor, build_files_sensor(external_runs.ingest_job)]
     if runnable and only is None:
         watchers += build_sensors(
             job, reconcile=reconcile_tick, written=[each.table for each in written]

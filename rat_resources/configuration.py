@@ -25,6 +25,7 @@ from rat_resources.columns import Column, read_columns
 from rat_resources.errors import Problem
 from rat_resources.guards import KNOW_CHANGED, Guard, read_guard
 from rat_resources.names import is_name, nearest
+from rat_resources.retention import PipelineRetention, read_retention
 from rat_resources.values import (
     ListReader,
     Located,
@@ -119,6 +120,7 @@ class PipelineConfig:
     charts: tuple[Chart, ...] = ()
     columns: tuple[Column, ...] = ()
     guard: Guard = field(default_factory=Guard)
+    retention: PipelineRetention = field(default_factory=PipelineRetention)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "PipelineConfig":
@@ -132,9 +134,10 @@ class PipelineConfig:
         values["triggers"] = tuple(Trigger(**each) for each in values["triggers"])
         # What was stored before there were charts has none.
         values["charts"] = tuple(map(Chart.from_json, values.get("charts", ())))
-        # A release of an older RAT knows neither of the two.
+        # A release of an older RAT knows none of these.
         values["columns"] = tuple(map(Column.from_json, values.get("columns", ())))
         values["guard"] = Guard.from_json(values.get("guard", {}))
+        values["retention"] = PipelineRetention.from_json(values.get("retention", {}))
         return cls(**values)
 
 
@@ -147,6 +150,7 @@ FILE_ONLY = (
     "charts",
     "columns",
     "guard",
+    "retention",
 )
 # What only says who is asked, or when it runs, does not change what comes out.
 WITHOUT_EFFECT = (
@@ -161,6 +165,7 @@ WITHOUT_EFFECT = (
     "charts",
     "columns",
     "guard",
+    "retention",
 )
 
 
@@ -476,4 +481,5 @@ READERS: Mapping[str, Reader] = {
     "charts": charts,
     "columns": read_columns,
     "guard": read_guard,
+    "retention": read_retention,
 }

@@ -302,6 +302,8 @@ def copy_tree(store: Store, tree: Tree) -> None:
         write_changed(
             store, f"{zone.namespace}/landing/{zone.name}.yaml", zone.content.encode()
         )
+    for key, content in tree.retentions:
+        write_changed(store, key, content.encode())
 
 
 def copy_source(store: Store, source: PipelineSource) -> None:

@@ -48,6 +48,7 @@ class Settings:
     warehouse: Path
     org: str
     environment: str
+    retention: str  # as it is written; what it means is rat_resources.retention
     sources: Mapping[str, Source]
     nessie: NessieSettings | None = None  # None: the refs are kept in Postgres
 
@@ -72,6 +73,7 @@ class Settings:
             ),
             org=environ.get("RAT_ORG") or "default",
             environment=known_environment(environ.get("RAT_ENV") or "prod"),
+            retention=environ.get("RAT_RETENTION") or "",
             sources={name: "environment" for name in VARIABLES if environ.get(name)},
             nessie=NessieSettings.load(environ),
         )
@@ -94,7 +96,8 @@ class Settings:
         }
         pinned |= self.nessie.environ if self.nessie else {}
         return pinned | (
-            {"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {}
+            ({"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {})
+            | ({"RAT_RETENTION": self.retention} if self.retention else {})
         )
 
     def listed(self) -> list[Setting]:
@@ -106,6 +109,7 @@ class Settings:
             "RAT_WAREHOUSE": self.warehouse.as_uri(),
             "RAT_ORG": self.org,
             "RAT_ENV": self.environment,
+            "RAT_RETENTION": self.retention,
             "DAGSTER_HOME": str(self.dagster_home),
             "RAT_DEBUG": "1" if shows_tracebacks() else "",
             **dict.fromkeys(nessie_settings.VARIABLES, ""),
@@ -131,6 +135,7 @@ VARIABLES = {
     **nessie_settings.VARIABLES,
     "RAT_ORG": "the organisation that this RAT belongs to",
     "RAT_ENV": "the environment that this RAT is: prod (the default), staging or dev",
+    "RAT_RETENTION": "how long what is told is kept, such as runs=90d,logs=30d",
     "DAGSTER_HOME": "the folder of dagster.yaml",
     "RAT_DEBUG": "1 shows the traceback of an error that nobody expected",
 }

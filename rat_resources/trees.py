@@ -1,7 +1,7 @@
 """A folder tree of pipelines and zone descriptions, read whole before anything is published.
 
-`{ns}/pipelines/{layer}/{name}/…` and `{ns}/landing/{zone}.yaml`; a checkout and the store look
-the same. What the files mean is `rat_resources.specs`.
+`{ns}/pipelines/{layer}/{name}/…`, `{ns}/landing/{zone}.yaml` and `{ns}/retention.yaml`; a checkout and
+the store look the same. What the files mean is `rat_resources.specs`.
 """
 
 import os
@@ -23,6 +23,7 @@ from rat_resources.names import (
     is_name,
     nearest,
 )
+from rat_resources.retention import namespace_key, read_namespace
 from rat_resources.specs import PipelineSource
 from rat_resources.store import walk
 from rat_resources.values import (
@@ -58,6 +59,7 @@ class Tree:
 
     sources: tuple[PipelineSource, ...] = ()
     zones: tuple[ZoneDescription, ...] = ()
+    retentions: tuple[tuple[str, str], ...] = ()  # a key of the store, and its content
     problems: tuple[Problem, ...] = ()
 
 
@@ -80,9 +82,10 @@ def read_whole(root: Path) -> Tree:
     problems: list[Problem] = []
     sources = list(read_pipelines(root, problems))
     zones = list(read_zones(root, problems))
+    retentions = list(read_retentions(root, problems))
     if not sources and not problems:
         problems.append(no_pipeline(root))
-    return Tree(tuple(sources), tuple(zones), tuple(problems))
+    return Tree(tuple(sources), tuple(zones), tuple(retentions), tuple(problems))
 
 
 PIPELINES = "*/pipelines/*/*/pipeline.*"
@@ -198,6 +201,15 @@ def read_text(path: Path, problems: list[Problem]) -> str | None:
             Problem(shown(path), line, "this is no text", "remove the zero byte")
         )
     return None
+
+
+def read_retentions(root: Path, problems: list[Problem]) -> Iterator[tuple[str, str]]:
+    """What the tree says of how long the things of its namespaces are kept."""
+    for folder in subfolders(root):
+        path = root / namespace_key(folder.name)
+        if path.is_file() and (content := read_text(path, problems)) is not None:
+            read_namespace(content, path=shown(path), problems=problems)
+            yield namespace_key(folder.name), content
 
 
 # Zone descriptions.

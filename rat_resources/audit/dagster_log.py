@@ -36,9 +36,16 @@ CROSS JOIN LATERAL (
         AS entry(label text, entry_data jsonb)
 ) AS told
 LEFT JOIN rat.publications AS publication ON publication.run_id::text = told.id
+LEFT JOIN rat.runs AS run ON run.id = publication.run_id
 WHERE log.dagster_event_type = 'ASSET_MATERIALIZATION'
     AND told.id IS NOT NULL
     AND publication.state IS DISTINCT FROM 'published' -- it is being told
+    -- What was reported of a run outlives it where it is the newest of its asset.
+    AND (
+        log.run_id <> ''
+        OR run.id IS NULL
+        OR EXISTS (SELECT FROM dagster.runs WHERE run_id = run.dagster_run_id)
+    )
 """
 
 PUBLISHED = """

@@ -75,8 +75,17 @@ SELECT
     END AS trigger_type,
     run.dagster_run_id AS job_run
 FROM rat.runs AS run
-LEFT JOIN dagster.run_tags AS root
-    ON root.run_id = run.dagster_run_id AND root.key = 'dagster/root_run_id'
+LEFT JOIN LATERAL (
+    SELECT value FROM dagster.run_tags
+    WHERE run_id = run.dagster_run_id AND key = 'dagster/root_run_id'
+    UNION ALL
+    -- What Dagster no longer has only the star remembers.
+    SELECT told.request_id
+    FROM lakeflow.fact_pipeline_update_timeline AS told
+    WHERE told.update_id = run.id::text
+        AND NOT EXISTS (SELECT FROM dagster.runs WHERE run_id = run.dagster_run_id)
+    LIMIT 1
+) AS root ON true
 """
 
 UPDATES = """

@@ -32,8 +32,19 @@ def staged(staging: Path) -> Iterator[Path]:
 
 def remove_left(staging: Path) -> Iterator[str]:
     """Remove the folders of processes that are gone; a line each."""
+    for folder in left(staging):
+        shutil.rmtree(folder, ignore_errors=True)
+        yield f"staging of external runs, left by {owner(folder)}: removed"
+
+
+def left(staging: Path) -> Iterator[Path]:
+    """The folders of processes that are gone."""
     for folder in sorted((staging / FOLDER).glob("*")):
-        worker = folder.name.replace(IN_A_NAME, SLASH)
+        worker = owner(folder)
         if len(worker.rsplit(":", PARTS - 1)) == PARTS and is_dead(worker):
-            shutil.rmtree(folder, ignore_errors=True)
-            yield f"staging of external runs, left by {worker}: removed"
+            yield folder
+
+
+def owner(folder: Path) -> str:
+    """The process that a folder is of."""
+    return folder.name.replace(IN_A_NAME, SLASH)

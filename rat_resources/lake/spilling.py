@@ -34,6 +34,12 @@ def spill_folder(root: Path) -> Iterator[Path]:
 
 def forget_dead(root: Path) -> None:
     """Remove what processes that were killed have left."""
+    for folder in left(root):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def left(root: Path) -> Iterator[Path]:
+    """The folders of processes that were killed."""
     for folder in root.glob("*%3A*%3A*,*"):
         if is_dead(unquote(folder.name.partition(",")[0])):
-            shutil.rmtree(folder, ignore_errors=True)
+            yield folder

@@ -48,6 +48,12 @@ class Run(RatBase):
             postgresql_where=text("status IN ('pending', 'running')"),
         ),
         Index("ix_runs_dagster", "dagster_run_id"),
+        Index(
+            "ix_runs_logged",
+            "finished_at",
+            "id",
+            postgresql_where=text("logs_s3_path IS NOT NULL"),
+        ),
         # All that the dashboards read of the runs of a span of time.
         Index(
             "ix_runs_finished",

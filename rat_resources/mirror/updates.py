@@ -113,6 +113,13 @@ UPDATE = """
         SELECT tag.value
         FROM dagster.run_tags AS tag
         WHERE tag.run_id = run.dagster_run_id AND tag.key = 'dagster/root_run_id'
+        UNION ALL
+        -- Of a run that Dagster no longer has, what was told of it stands.
+        SELECT told.request_id
+        FROM lakeflow.fact_pipeline_update_timeline AS told
+        WHERE told.workspace_id = lakeflow.workspace_id()
+            AND told.update_id = run.id::text
+            AND NOT EXISTS (SELECT FROM dagster.runs WHERE run_id = run.dagster_run_id)
         LIMIT 1
     ) AS root ON true
 """
