@@ -24,10 +24,12 @@ from rat_resources import (
     rollback,
 )
 from rat_resources.errors import NotFoundError, RatError
+from rat_resources.leftovers import left_open
 from rat_resources.metadata import audit
 from rat_resources.metadata.pipelines import Release as ReleaseRow
 from rat_resources.plans import Plan
 from rat_resources.platform import Platform
+from rat_resources.reconciliation import long_enough
 from rat_resources.reconciliation import reconcile as reconcile_all
 from rat_resources.releases import Release
 from rat_resources.runs import REPEATS_TAG
@@ -320,8 +322,12 @@ def preview_op(context: dg.OpExecutionContext, config: PreviewConfig) -> None:
 @dg.op(name="reconcile_all", required_resource_keys={"platform"})
 def reconcile_op(context: dg.OpExecutionContext) -> None:
     """Finish or undo what a crash left open."""
-    for line in reconcile_all(context.resources.platform, context.instance):
+    whole = context.resources.platform
+    for line in reconcile_all(whole, context.instance, patience=long_enough(whole)):
         context.log.info(line)
+    left = left_open(whole, context.instance)
+    if left:
+        raise dg.Failure("; ".join(left), allow_retries=False)
 
 
 @dg.op(name="reject_file", required_resource_keys={"platform"})

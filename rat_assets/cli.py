@@ -687,12 +687,13 @@ def stop() -> None:
 def reconcile(*, as_json: bool) -> None:
     """Finish or undo what a crash left open.
 
-    That is runs, branches, claimed files and publications. Each run does so for its own
-    pipeline; repeating it changes nothing.
+    That is runs, branches, claimed files, leases, publications, Dagster's runs and its slots.
+    Each run does so for its own pipeline; repeating it changes nothing. The exit code is 0 if
+    nothing stays open.
     """
     from rat_assets.commands import house
 
-    house.reconcile(as_json=as_json)
+    sys.exit(house.reconcile(as_json=as_json))
 
 
 @rat.command()

@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 from rat_resources import (
     landing,
     leases,
+    leftovers,
     publications,
     publishing,
     reaping,
@@ -57,6 +58,7 @@ from rat_resources.workers import is_dead
 
 RUN_BRANCHES = "run-"
 AT_ONCE = timedelta(0)
+MARGIN = timedelta(seconds=5)
 
 
 def reconcile(
@@ -67,17 +69,25 @@ def reconcile(
 ) -> list[str]:
     """Bring catalog, Postgres, files and Dagster to one truth; what was done, a line each.
 
-    With *patience* it waits so long for what takes its time; what is `left_open` is the next one's.
+    With *patience* it waits so long for a server to be surely done with what was sent to it; what
+    takes longer stays open for the next one.
     """
     return [
         *end_dead_runs(whole, patience=patience),
+        *leftovers.free_leases(whole),
         *reaping.reap(whole.metadata),
         *report_published(whole, instance),
         *drop_branches(whole),
         *remove_staging(whole),
         *remove_left(whole.staging),
         *end_dagster_runs(whole, instance),
+        *leftovers.free_slots(instance),
     ]
+
+
+def long_enough(whole: Platform) -> timedelta:
+    """The patience with which nothing stays open."""
+    return whole.lake.refs.latest_merge + MARGIN
 
 
 # Runs.
@@ -457,5 +467,5 @@ def settle_pipeline(
         found = tx.scalars(select(Run).where(mine, Run.status.not_in(FINAL)))
         dead = [run.id for run in found if is_dead_run(tx, run)]
     for run_id in dead:
-        for line in end_dead_run(whole, run_id, patience=2 * publishing.PATIENCE):
+        for line in end_dead_run(whole, run_id, patience=long_enough(whole)):
             say(line)

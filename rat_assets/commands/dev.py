@@ -35,6 +35,7 @@ from rat_assets.commands.opening import open_platform
 from rat_resources import code_server
 from rat_resources.errors import OperatorError
 from rat_resources.metadata.embedded import Place
+from rat_resources.platform import Platform
 from rat_resources.settings import Settings
 
 HOST = "127.0.0.1"
@@ -92,6 +93,7 @@ def serve(port: int) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     with whole.metadata.transaction() as tx:
         graph = graph_path(tx)
+    reconcile_first(whole)
     whole.metadata.dispose()
     stopped = [signal.SIGTERM, signal.SIGHUP]
     before = {each: signal.signal(each, interrupt) for each in stopped}
@@ -107,6 +109,16 @@ def serve(port: int) -> int:
         for each, handler in before.items():
             signal.signal(each, handler)
     return 0
+
+
+def reconcile_first(whole: Platform) -> None:
+    """Finish or undo what was left open when this RAT was last stopped; the sensor does the rest."""
+    from rat_resources.instance import open_instance
+    from rat_resources.reconciliation import reconcile
+
+    with open_instance() as instance:
+        for line in reconcile(whole, instance):
+            click.echo(line)
 
 
 def forget_own_daemon(settings: Settings) -> None:

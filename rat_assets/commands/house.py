@@ -98,24 +98,29 @@ def stop() -> None:
         click.echo("no embedded Postgres was running")
 
 
-def reconcile(*, as_json: bool) -> None:
-    """Finish or undo what a crash left open, and say what that was."""
+def reconcile(*, as_json: bool) -> int:
+    """Finish or undo what a crash left open, and say what that was; 1 where something stays open."""
     from rat_assets.commands.opening import open_platform
     from rat_assets.location import find_assets
     from rat_assets.reports.star import star_assets
-    from rat_resources import hand_written, reconciliation
+    from rat_resources import hand_written, leftovers, reconciliation
     from rat_resources.instance import open_instance
     from rat_resources.mirror import log
 
     whole = open_platform()
     with open_instance() as instance:
-        done = list(reconciliation.reconcile(whole, instance))
+        patience = reconciliation.long_enough(whole)
+        done = reconciliation.reconcile(whole, instance, patience=patience)
+        left = leftovers.left_open(whole, instance)
     written = (*find_assets(whole.settings.project), *star_assets())
     known = [each.table for each in written]
     done += hand_written.retire_missing(whole.metadata, known=known)
     log.catch_up(whole.metadata)
     if as_json:
-        print_json(done)
-        return
-    for line in done or ["nothing was left open"]:
+        print_json({"done": done, "left_open": left})
+        return int(bool(left))
+    for line in done or ([] if left else ["nothing was left open"]):
         click.echo(line)
+    for line in left:
+        click.echo(f"still open: {line}")
+    return int(bool(left))

@@ -17,6 +17,7 @@ from sqlalchemy import func, select, update
 
 from rat_resources import audit, leases
 from rat_resources.lake.refs import MAIN
+from rat_resources.leftovers import left_open, taken_slots
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.runs import (
     Lease,
@@ -322,3 +323,50 @@ def test_all_tables_stay_as_they_are(shop: Shop) -> None:
 
     assert shop.main == before
     assert shop.whole.lake.published() == [TableName("shop", "bronze", "numbers")]
+
+
+# What is scarce.
+
+
+def test_a_lease_that_a_run_did_not_come_to_give_back_is_freed(shop: Shop) -> None:
+    shop.publish(NUMBERS)
+    shop.run()
+    (run,) = shop.runs()
+    with shop.whole.metadata.transaction() as tx:
+        gone = func.clock_timestamp() - timedelta(minutes=1)
+        tx.execute(update(Lease).values(holder=run.id, expires_at=gone))
+
+    (said,) = reconcile(shop.whole, shop.instance)
+
+    assert said == f"lease of shop.bronze.numbers: run {run.id} has ended; freed"
+    assert shop.holders == 0
+
+
+def test_slots_of_a_pool_are_freed_that_a_dead_run_holds_or_waits_for(
+    shop: Shop,
+) -> None:
+    storage = shop.instance.event_log_storage
+    storage.set_concurrency_slots("disk", 1)
+    job = dg.GraphDefinition(name="pooled", node_defs=[]).to_job()
+    dead, living, waiting = (
+        shop.instance.create_run_for_job(job, status=status).run_id
+        for status in (
+            dg.DagsterRunStatus.FAILURE,
+            dg.DagsterRunStatus.STARTED,
+            dg.DagsterRunStatus.CANCELED,
+        )
+    )
+    for run_id in (dead, living, waiting):
+        storage.claim_concurrency_slot("disk", run_id, "step")
+
+    open_before = left_open(shop.whole, shop.instance)
+    done = reconcile(shop.whole, shop.instance)
+
+    left = {run_id for _pool, run_id in taken_slots(shop.instance)}
+    assert len(open_before) == 2
+    assert sorted(done) == sorted(
+        f"pool disk: the slots of Dagster run {run_id} are free again"
+        for run_id in (dead, waiting)
+    )
+    assert left == {living}
+    assert left_open(shop.whole, shop.instance) == []
