@@ -10,6 +10,8 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from rat_resources.instance import RatStorage
 from rat_resources.metadata import Metadata, embedded, migrations
 from rat_resources.platform import opened, platform
 from rat_resources.settings import VARIABLES, Settings
-from tests.factories import Shop
+from tests.factories import ORDERS, Shop
 from tests.servers import nessie as nessie_servers
 from tests.servers import postgres, s3
 from tests.servers.nessie import Nessie, S3Warehouse
@@ -166,8 +168,11 @@ def administrate(server: URL, statement: str) -> None:
 
 
 @pytest.fixture
-def rat_home(tmp_path: Path) -> Path:
-    """An empty RAT_HOME with its store and its warehouse; no database."""
+def rat_home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A RAT_HOME with its store and its warehouse, empty or that of the `open_shop`; no database."""
+    if "open_shop" in request.fixturenames:
+        played: Played = request.getfixturevalue("played")
+        return played.copy_home()
     home = tmp_path / "rat"
     for folder in ("store", "warehouse"):
         (home / folder).mkdir(parents=True)
@@ -175,12 +180,70 @@ def rat_home(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(server: URL) -> Iterator[URL]:
-    """A migrated database of this test's own."""
+def database(request: pytest.FixtureRequest, server: URL) -> Iterator[URL]:
+    """A migrated database of this test's own, empty or that of the `open_shop`."""
+    template = TEMPLATE
+    if "open_shop" in request.fixturenames:
+        template = request.getfixturevalue("played").database
+    with cloned(server, template) as database:
+        yield database
+
+
+@contextmanager
+def cloned(server: URL, template: str) -> Iterator[URL]:
+    """A database that is a copy of another one, and goes at the end."""
     name = f"rat_{uuid.uuid4().hex}"
-    administrate(server, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    administrate(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield server.set(database=name)
     administrate(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@dataclass(frozen=True)
+class Played:
+    """A shop that was opened once, to be copied by every test that wants one.
+
+    Tables name their files by absolute paths, so a copy stands where the first one stood.
+    """
+
+    home: Path
+    kept: Path
+    database: str
+
+    def copy_home(self) -> Path:
+        """Its RAT_HOME as it was when it had been opened."""
+        shutil.rmtree(self.home)
+        shutil.copytree(self.kept, self.home)
+        return self.home
+
+
+@pytest.fixture(scope="session")
+def played(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    """A shop whose first orders are in gold, and which nobody has open."""
+    folder = tmp_path_factory.mktemp("played")
+    home, kept = folder / "rat", folder / "kept"
+    home.mkdir()
+    with cloned(server, TEMPLATE) as database, pytest.MonkeyPatch.context() as patch:
+        name_rat(patch, home, database)
+        whole = platform()
+        with DagsterInstance.from_config(str(whole.settings.dagster_home)) as instance:
+            shop = Shop(whole, instance, folder / "project")
+            shop.publish()
+            shop.land("first.csv", "id,customer,amount\n1,ann,10\n2,bob,20\n")
+            assert shop.run().succeeded
+        whole.metadata.dispose()
+        opened.cache_clear()
+        # Pools that nobody asks any more; a database in use cannot be copied.
+        terminated = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        administrate(server, f"{terminated} WHERE datname = '{database.database}'")
+        shutil.copytree(home, kept)
+        yield Played(home, kept, str(database.database))
+
+
+def name_rat(patch: pytest.MonkeyPatch, home: Path, database: URL) -> None:
+    """Let the environment name a RAT."""
+    patch.setenv("RAT_HOME", str(home))
+    dsn = database.set(drivername="postgresql").render_as_string(hide_password=False)
+    patch.setenv("RAT_POSTGRES_URL", dsn)
 
 
 @pytest.fixture
@@ -188,9 +251,7 @@ def settings(
     rat_home: Path, database: URL, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """Settings of this test's own; in the environment too, for whatever loads them there."""
-    monkeypatch.setenv("RAT_HOME", str(rat_home))
-    dsn = database.set(drivername="postgresql").render_as_string(hide_password=False)
-    monkeypatch.setenv("RAT_POSTGRES_URL", dsn)
+    name_rat(monkeypatch, rat_home, database)
     return Settings.load()
 
 
@@ -222,10 +283,10 @@ def shop(
 
 @pytest.fixture
 def open_shop(shop: Shop) -> Shop:
-    """A shop whose first orders are in gold."""
-    shop.publish()
-    shop.land("first.csv", "id,customer,amount\n1,ann,10\n2,bob,20\n")
-    assert shop.run().succeeded
+    """A shop whose first orders are in gold; a copy of the one that was `played`."""
+    for name, content in ORDERS.items():
+        shop.write(name, content)
+    shop.notice()  # its files are copies too
     return shop
 
 
