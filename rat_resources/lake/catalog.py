@@ -37,7 +37,13 @@ from pyiceberg.view import View
 from pyiceberg.view.metadata import ViewVersion
 
 from rat_resources import faults
-from rat_resources.errors import ConflictError, MergeConflictError, NotFoundError
+from rat_resources.errors import (
+    CatalogError,
+    ConflictError,
+    LostAnswerError,
+    MergeConflictError,
+    NotFoundError,
+)
 from rat_resources.lake.refs import (
     CommitResult,
     ConflictType,
@@ -64,6 +70,10 @@ TABLE_PROPERTIES = {
     # What one branch gives up, another still reads.
     "gc.enabled": "false",
 }
+
+
+class CommitLostError(LostAnswerError, CommitStateUnknownException):
+    """Nobody knows yet whether the commit was done."""
 
 
 class RefCatalog(MetastoreCatalog):
@@ -370,7 +380,7 @@ class RefCatalog(MetastoreCatalog):
             return self._put(
                 staged.name(), staged.metadata, location, current, head=head
             )
-        except (CommitFailedException, TableAlreadyExistsError):
+        except (CommitFailedException, TableAlreadyExistsError, CatalogError):
             staged.io.delete(location)
             raise
 
@@ -416,10 +426,12 @@ class RefCatalog(MetastoreCatalog):
             _raise_conflict(error, operations)
         except (ConflictError, NotFoundError) as error:
             raise CommitFailedException(str(error)) from error
+        except CatalogError:
+            raise  # nothing was done
         except Exception as error:
             # It may have arrived, and then its files are the table.
             message = f"nobody knows whether {names} changed on {self.branch}: {error}"
-            raise CommitStateUnknownException(message) from error
+            raise CommitLostError(message) from error
 
     def _writable_head(self) -> str:
         """The branch's head; an error if the ref can only be read."""

@@ -31,6 +31,12 @@ Json = Any
 
 TABLE = "ICEBERG_TABLE"
 NAMESPACE = "NAMESPACE"
+WORDS: Mapping[str, str] = {
+    ConflictType.VALUE_DIFFERS: "was changed by somebody else",
+    ConflictType.KEY_EXISTS: "was made by somebody else",
+    ConflictType.KEY_DOES_NOT_EXIST: "is not there (any more)",
+    ConflictType.CONTENT_ID_DIFFERS: "was made anew",
+}
 PARENTS = frozenset({ConflictType.NAMESPACE_ABSENT, ConflictType.NOT_A_NAMESPACE})
 
 
@@ -237,11 +243,11 @@ def decode_reference(said: Json, *, name: str) -> Reference:
 
 
 def decode_conflict(said: Json) -> KeyConflict:
-    """The conflict."""
-    key = said.get("key")
-    return KeyConflict(
-        decode_key(key) if key else (), said["conflictType"], said["message"]
-    )
+    """The conflict, in our words where we have any."""
+    key = decode_key(said["key"]) if said.get("key") else ()
+    words = WORDS.get(said["conflictType"])
+    message = f"{'.'.join(key)} {words}" if words else said["message"]
+    return KeyConflict(key, said["conflictType"], message)
 
 
 def decode_merge(said: Json) -> MergeResult:

@@ -8,6 +8,7 @@ A request that changes something is sent once. When its answer is lost, the log 
 the request whether it was done; when even that cannot be asked, nobody knows.
 """
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,6 +80,7 @@ FIRST = "The first commit"
 ATTEMPTS = 50  # at a commit that may be based on any head
 LOG_PAGE = 100
 LOOKED_AT = 1000  # commits, where nobody says since when
+NO_REFERENCE = re.compile(r"Named reference '(?P<name>.+)' not found")
 RECONCILE = "`rat reconcile` finds out"
 SERVER_TIMEOUT = 10.0  # seconds: twice what Nessie itself gives a commit
 
@@ -581,11 +583,18 @@ class NessieRefs:
         if isinstance(error, NessieConflictException):
             return ReferenceConflictError(error.server_message)
         if isinstance(error, NessieNotFoundException):
-            return NotFoundError(f"there is no {what}: {error.server_message}")
+            return NotFoundError(self._missing(error.server_message, what))
         if error.status_code == HTTPStatus.BAD_REQUEST:
             return ValueError(error.server_message)
         message = f"the Nessie server at {self.settings.url} answers: {error}"
         return CatalogError(message, fix="look at its log")
+
+    def _missing(self, said: str, what: str) -> str:
+        """What is not there, by the name that RAT knows it by."""
+        found = NO_REFERENCE.match(said)
+        if found is None:
+            return f"there is no {what}: {said}"
+        return f"there is no branch or tag named {self._here(found['name'])}"
 
 
 def merged_by(commit: Commit) -> MergeResult:

@@ -1,7 +1,8 @@
 """PyIceberg tables on branches: what one writes, another neither sees nor loses."""
 
-from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyarrow as pa
 import pytest
@@ -19,26 +20,18 @@ from pyiceberg.table.update.snapshot import ExpireSnapshots
 from pyiceberg.types import LongType
 from sqlalchemy.exc import OperationalError
 
+from rat_resources.errors import CatalogError, LostAnswerError
 from rat_resources.lake.catalog import RefCatalog
-from rat_resources.lake.embedded_refs import EmbeddedRefs
 from rat_resources.lake.refs import (
     MAIN,
     CommitResult,
     IcebergTable,
-    Operation,
     ReferenceType,
+    Refs,
 )
-from rat_resources.metadata import Metadata
 from tests.rat_resources.lake.contents import ORDERS, SALES, table_at
 
 SCHEMA = pa.schema([("id", pa.int64()), ("item", pa.string())])
-
-
-@pytest.fixture
-def refs(metadata: Metadata) -> EmbeddedRefs:
-    refs = EmbeddedRefs(metadata.engine)
-    refs.bootstrap()
-    return refs
 
 
 @pytest.fixture
@@ -47,7 +40,7 @@ def warehouse(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def catalog(refs: EmbeddedRefs, warehouse: Path) -> RefCatalog:
+def catalog(refs: Refs, warehouse: Path) -> RefCatalog:
     """The catalog of a new branch."""
     refs.create("run-1")
     return RefCatalog(refs, ref="run-1", warehouse=warehouse.as_uri())
@@ -138,7 +131,7 @@ def test_new_tables_are_kept_small_and_never_collected(catalog: RefCatalog) -> N
 
 
 def test_a_commit_bears_the_message_and_properties_of_its_catalog(
-    refs: EmbeddedRefs, warehouse: Path
+    refs: Refs, warehouse: Path
 ) -> None:
     refs.create("run-1")
     catalog = RefCatalog(
@@ -276,34 +269,6 @@ def test_a_table_that_moved_is_not_written_over(
     assert len(list(warehouse.rglob("*.metadata.json"))) == 3
 
 
-class RacingRefs(EmbeddedRefs):
-    """A keeper that lets somebody else commit just before us, once."""
-
-    rival: RefCatalog | None = None
-
-    def commit(
-        self,
-        branch: str,
-        operations: Sequence[Operation],
-        *,
-        expected_hash: str | None = None,
-        message: str,
-        properties: Mapping[str, str] | None = None,
-        authors: Sequence[str] = (),
-    ) -> CommitResult:
-        rival, self.rival = self.rival, None
-        if rival is not None:
-            make_or_append(rival, 9)
-        return super().commit(
-            branch,
-            operations,
-            expected_hash=expected_hash,
-            message=message,
-            properties=properties,
-            authors=authors,
-        )
-
-
 def make_or_append(catalog: RefCatalog, number: int) -> None:
     if catalog.table_exists(ORDERS):
         catalog.load_table(ORDERS).append(rows(number))
@@ -312,10 +277,17 @@ def make_or_append(catalog: RefCatalog, number: int) -> None:
 
 
 @pytest.fixture
-def racing(metadata: Metadata, catalog: RefCatalog) -> RefCatalog:
+def racing(catalog: RefCatalog, monkeypatch: pytest.MonkeyPatch) -> RefCatalog:
     """The catalog of the same branch, whose next commit comes second."""
-    refs = RacingRefs(metadata.engine)
-    refs.rival = catalog
+    refs = copy(catalog.refs)
+    commit = refs.commit
+
+    def come_second(*args: Any, **kwargs: Any) -> CommitResult:  # noqa: ANN401
+        monkeypatch.setattr(refs, "commit", commit)
+        make_or_append(catalog, 9)
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(refs, "commit", come_second)
     return RefCatalog(refs, ref="run-1", warehouse=catalog.warehouse)
 
 
@@ -364,42 +336,42 @@ def test_a_branch_that_is_gone_takes_no_commit(
         table.append(rows(2))
 
 
-class SilentRefs(EmbeddedRefs):
-    """A keeper whose connection is lost as soon as it has committed."""
-
-    def commit(
-        self,
-        branch: str,
-        operations: Sequence[Operation],
-        *,
-        expected_hash: str | None = None,
-        message: str,
-        properties: Mapping[str, str] | None = None,
-        authors: Sequence[str] = (),
-    ) -> CommitResult:
-        super().commit(
-            branch,
-            operations,
-            expected_hash=expected_hash,
-            message=message,
-            properties=properties,
-            authors=authors,
-        )
-        raise OperationalError("COMMIT", {}, ConnectionError("lost"))
-
-
 def test_a_lost_answer_leaves_the_state_unknown_and_the_files_in_place(
-    catalog: RefCatalog, metadata: Metadata
+    catalog: RefCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_orders(catalog, 1)
-    silent = RefCatalog(
-        SilentRefs(metadata.engine), ref="run-1", warehouse=catalog.warehouse
-    )
+    refs = copy(catalog.refs)
+    commit = refs.commit
 
-    with pytest.raises(CommitStateUnknownException, match="nobody knows"):
+    def lose_the_answer(*args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401
+        commit(*args, **kwargs)
+        raise OperationalError("COMMIT", {}, ConnectionError("lost"))
+
+    monkeypatch.setattr(refs, "commit", lose_the_answer)
+    silent = RefCatalog(refs, ref="run-1", warehouse=catalog.warehouse)
+
+    with pytest.raises(CommitStateUnknownException, match="nobody knows") as caught:
         silent.load_table(ORDERS).append(rows(2))
 
+    assert isinstance(caught.value, LostAnswerError)
     assert ids(catalog) == [1, 2]
+
+
+def test_a_server_that_is_not_there_took_nothing_and_leaves_no_metadata(
+    catalog: RefCatalog, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_orders(catalog, 1)
+    table = catalog.load_table(ORDERS)
+    before = set(warehouse.rglob("*.metadata.json"))
+
+    def refuse(*args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401
+        raise CatalogError
+
+    monkeypatch.setattr(catalog.refs, "commit", refuse)
+    with pytest.raises(CatalogError):
+        table.append(rows(2))
+
+    assert set(warehouse.rglob("*.metadata.json")) == before
 
 
 # Files belong to every branch
@@ -535,13 +507,13 @@ def test_a_namespace_goes_when_it_is_empty(catalog: RefCatalog) -> None:
 
 @pytest.mark.parametrize("sign", ["?", "#"])
 def test_a_warehouse_whose_path_would_be_cut_is_refused(
-    refs: EmbeddedRefs, tmp_path: Path, sign: str
+    refs: Refs, tmp_path: Path, sign: str
 ) -> None:
     with pytest.raises(ValueError, match="cannot be used"):
         RefCatalog(refs, ref=MAIN, warehouse=tmp_path / f"what{sign}")
 
 
-def test_a_warehouse_may_be_a_bucket(refs: EmbeddedRefs) -> None:
+def test_a_warehouse_may_be_a_bucket(refs: Refs) -> None:
     catalog = RefCatalog(refs, ref=MAIN, warehouse="s3://lake/a%20b/")
 
     staged = catalog._create_staged_table(ORDERS, SCHEMA)

@@ -1,6 +1,5 @@
 """What every keeper of branches promises: one suite, run over each of them."""
 
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,6 @@ from rat_resources.errors import (
     NotFoundError,
     ReferenceConflictError,
 )
-from rat_resources.lake.embedded_refs import EmbeddedRefs
-from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.lake.refs import (
     MAIN,
     Delete,
@@ -29,8 +26,6 @@ from rat_resources.lake.refs import (
     Resolution,
     Unchanged,
 )
-from rat_resources.metadata import Metadata
-from rat_resources.nessie_settings import NessieSettings
 from tests.rat_resources.lake.contents import (
     LAYERS,
     ORDERS,
@@ -42,31 +37,6 @@ from tests.rat_resources.lake.contents import (
     publish_table,
     table_at,
 )
-
-
-def embedded(request: pytest.FixtureRequest) -> Refs:
-    metadata: Metadata = request.getfixturevalue("metadata")
-    return EmbeddedRefs(metadata.engine)
-
-
-def on_nessie(request: pytest.FixtureRequest) -> Refs:
-    request.getfixturevalue("nessie")
-    settings = NessieSettings.load(os.environ)
-    assert settings is not None
-    return NessieRefs(settings)
-
-
-KEEPERS: dict[str, Callable[[pytest.FixtureRequest], Refs]] = {
-    "embedded": embedded,
-    "nessie": on_nessie,
-}
-
-
-@pytest.fixture(params=KEEPERS)
-def refs(request: pytest.FixtureRequest) -> Refs:
-    keeper = KEEPERS[request.param](request)
-    keeper.bootstrap()
-    return keeper
 
 
 def conflict_types(conflicts: tuple[KeyConflict, ...]) -> dict[Key, str]:
@@ -717,12 +687,16 @@ def test_history_ends_before_a_hash_or_after_a_number(refs: Refs) -> None:
 
 def test_history_is_whole_over_many_pages(refs: Refs) -> None:
     refs.create("run-1")
-    make_table(refs, on="run-1")
-    hashes = [change_table(refs, on="run-1", file=str(i)).hash for i in range(220)]
+    orders = make_table(refs, on="run-1")
+    hashes = [refs.head("run-1")]
+    for i in range(220):
+        put = Put(ORDERS, replace(orders, metadata_location=str(i)))
+        made = refs.commit("run-1", [put], expected_hash=hashes[-1], message="Change")
+        hashes.append(made.hash)
 
     found = [commit.hash for commit in refs.history("run-1")]
 
-    assert found[:220] == hashes[::-1]
+    assert found[:221] == hashes[::-1]
     assert len(set(found)) == len(found) == 222
 
 
