@@ -17,14 +17,16 @@ from dagster._daemon.types import DaemonHeartbeat
 
 from rat_assets.cli import rat
 from rat_resources import doctor
-from rat_resources.doctor import machine
+from rat_resources.doctor import lake, machine
 from rat_resources.doctor.findings import Finding, Findings, Level, compare_clocks
 from rat_resources.errors import StoreError
 from rat_resources.instance import FRESH_SECONDS, QUEUE_DAEMON
+from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.metadata import Metadata, addresses, migrations
 from rat_resources.settings import Settings
 from tests.factories import Shop
 from tests.rat_resources.metadata.test_server import needs_pooler
+from tests.servers.nessie import Nessie
 from tests.servers.postgres import PASSWORD, PostgresServer
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,6 +35,12 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def findings(settings: Settings) -> Mapping[str, Finding]:
     """What the doctor says, by part."""
     return {each.part: each for each in doctor.examine(settings)}
+
+
+def look_at_lake() -> Mapping[str, Finding]:
+    """What the doctor says of the keeper of branches that the environment names."""
+    found = doctor.look({"lake": lake.keeper}, Settings.load())
+    return {each.part: each for each in found}
 
 
 def levels(settings: Settings) -> Mapping[str, Level]:
@@ -199,3 +207,32 @@ def test_a_port_that_is_taken_is_told(settings: Settings) -> None:
         (found,) = machine.ports(settings, port=port)
 
     assert found.level == Level.WARNING
+
+
+def test_a_nessie_server_is_tried_on_branches_of_our_own(
+    nessie: Nessie,
+) -> None:
+    settings = Settings.load()
+    assert settings.nessie is not None
+    refs = NessieRefs(settings.nessie)
+    fresh = look_at_lake()
+
+    refs.bootstrap()
+    before = [*refs.references()]
+    found = look_at_lake()
+
+    assert fresh["Nessie rights"].level == Level.WARNING
+
+    assert found["Nessie"].what.startswith(nessie.url)
+    assert found["Nessie rights"].level == found["Nessie clock"].level == Level.OK
+    assert [*refs.references()] == before
+
+
+def test_a_nessie_server_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAT_NESSIE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("RAT_NESSIE_TIMEOUT", "0.1")
+
+    (found,) = doctor.look({"lake": lake.keeper}, Settings.load())
+
+    assert found.level == Level.PROBLEM
+    assert "RAT_NESSIE_URL" in found.fix
