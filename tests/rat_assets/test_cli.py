@@ -433,16 +433,7 @@ def test_waiting_lists_the_files_of_a_failed_run(shop: Shop) -> None:
 # Lineage.
 
 
-@pytest.fixture
-def traced(shop: Shop) -> Shop:
-    """A shop whose orders have arrived in gold."""
-    shop.publish()
-    shop.land("a.csv", "id,customer,amount\n1,ann,5\n")
-    shop.run()
-    return shop
-
-
-@pytest.mark.usefixtures("traced")
+@pytest.mark.usefixtures("open_shop")
 def test_a_column_is_followed_from_the_file_to_gold() -> None:
     up = call("lineage", "shop.gold.revenue.revenue", "--up")
     down = call("lineage", "shop.landing.orders.amount", "--down")
@@ -483,7 +474,7 @@ def test_the_lineage_of_a_script_says_that_it_is_one(shop: Shop) -> None:
     assert "← not traced: a Python pipeline" in shown.output
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.usefixtures("open_shop")
 def test_the_lineage_of_a_table_is_that_of_each_column() -> None:
     shown = json.loads(call("lineage", "shop.gold.revenue", "--json", "--up").output)
 
@@ -497,7 +488,7 @@ def test_the_lineage_of_a_table_is_that_of_each_column() -> None:
     assert "down" not in shown
 
 
-@pytest.mark.usefixtures("traced")
+@pytest.mark.usefixtures("open_shop")
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

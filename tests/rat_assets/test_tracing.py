@@ -56,34 +56,28 @@ def test_every_published_table_is_traced_to_the_columns_that_it_reads(
 
 
 def test_what_was_found_once_is_found_no_more(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    open_shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop.publish()
-    shop.land("a.csv", "id,customer,amount\n1,ann,5\n")
-    shop.run()
-    shop.land("b.csv", "id,customer,amount\n2,bob,7\n")
-    shop.run()  # silver has a watermark from now on, and reads another query
-    before = known(shop, "shop.silver.orders")
-    shop.land("c.csv", "id,customer,amount\n3,eve,1\n")
+    open_shop.land("b.csv", "id,customer,amount\n2,bob,7\n")
+    open_shop.run()  # silver has a watermark from now on, and reads another query
+    before = known(open_shop, "shop.silver.orders")
+    open_shop.land("c.csv", "id,customer,amount\n3,eve,1\n")
     # Whoever imported it now would fail, and find nothing.
     monkeypatch.setitem(sys.modules, "rat_resources.lake.lineage", None)
 
-    report = shop.run()
+    report = open_shop.run()
 
     assert [each.status for each in report.tables] == ["published"] * 3
-    assert known(shop, "shop.silver.orders") == before
+    assert known(open_shop, "shop.silver.orders") == before
     assert shown(before)["amount"] == ["shop.bronze.orders.amount"]
 
 
-def test_a_new_column_in_the_files_is_traced(shop: Shop) -> None:
-    shop.publish()
-    shop.land("a.csv", "id,customer,amount\n1,ann,5\n")
-    shop.run()
-    shop.land("b.csv", "id,customer,amount,city\n2,bob,7,Ghent\n")
+def test_a_new_column_in_the_files_is_traced(open_shop: Shop) -> None:
+    open_shop.land("b.csv", "id,customer,amount,city\n2,bob,7,Ghent\n")
 
-    shop.run("shop.bronze.orders")
+    open_shop.run("shop.bronze.orders")
 
-    found = shown(known(shop, "shop.bronze.orders"))
+    found = shown(known(open_shop, "shop.bronze.orders"))
     assert found["city"] == ["shop.landing.orders.city"]
 
 
@@ -152,42 +146,35 @@ def test_another_query_replaces_what_was_known_even_where_no_row_changes(
     assert found == {"n": ["shop.bronze.numbers.b"]}
 
 
-def test_a_run_with_nothing_new_keeps_and_shows_what_is_known(shop: Shop) -> None:
-    shop.publish()
-    shop.land("a.csv", "id,customer,amount\n1,ann,5\n")
-    shop.run()
-    before = edges(shop)
+def test_a_run_with_nothing_new_keeps_and_shows_what_is_known(open_shop: Shop) -> None:
+    before = edges(open_shop)
 
-    shop.run("shop.bronze.orders")
+    open_shop.run("shop.bronze.orders")
 
-    assert edges(shop) == before
-    newest = shop.materializations("shop.bronze.orders")[0].asset_materialization
+    assert edges(open_shop) == before
+    newest = open_shop.materializations("shop.bronze.orders")[0].asset_materialization
     assert newest is not None
     assert "dagster/column_lineage" in newest.metadata
 
 
-def test_a_failed_run_changes_no_lineage(shop: Shop) -> None:
-    shop.publish()
-    shop.land("a.csv", "id,customer,amount\n1,ann,5\n")
-    shop.run()
-    before = known(shop, REVENUE)
+def test_a_failed_run_changes_no_lineage(open_shop: Shop) -> None:
+    before = known(open_shop, REVENUE)
     test = "shop/pipelines/gold/revenue/tests/quality/never.sql"
     path = "shop/pipelines/gold/revenue/pipeline.sql"
-    shop.publish(
+    open_shop.publish(
         ORDERS | {path: "SELECT 'x' AS customer, 1 AS revenue", test: "FROM {{ this }}"}
     )
 
-    shop.run(REVENUE)
+    open_shop.run(REVENUE)
 
-    assert known(shop, REVENUE) == before
+    assert known(open_shop, REVENUE) == before
 
 
-def test_the_materialization_shows_the_lineage_as_dagster_has_it(shop: Shop) -> None:
-    shop.publish()
-    shop.land("a.csv", "id,customer,amount\n1,ann,5\n")
-    shop.run()
+def test_the_materialization_shows_the_lineage_as_dagster_has_it(
+    open_shop: Shop,
+) -> None:
 
-    newest = shop.materializations(REVENUE)[0].asset_materialization
+    newest = open_shop.materializations(REVENUE)[0].asset_materialization
 
     assert newest is not None
     value = newest.metadata["dagster/column_lineage"].value

@@ -15,12 +15,9 @@ STAR_TABLES = "platform.gold.*"
 
 
 @pytest.fixture
-def told(shop: Shop) -> Shop:
+def told(open_shop: Shop) -> Shop:
     """A shop that has run once, and its star in the lake."""
-    shop.publish()
-    shop.land("a.csv", "id,customer,amount\n1,ann,3\n")
-    shop.run()
-    return shop
+    return open_shop
 
 
 def execute(shop: Shop, statement: str) -> None:
