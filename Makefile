@@ -2,7 +2,7 @@
 # Variables such as RAT_HOME pass through: make demo RAT_HOME=/tmp/rat
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test lint format stop install
+.PHONY: help demo dev test test-crash lint format stop install
 .SUFFIXES:
 
 # The uv of this machine, or one of our own.
@@ -19,6 +19,9 @@ dev: .venv/installed ## open the Dagster UI with everything switched on
 
 test: .venv/installed ## run the whole test suite
 	@.venv/bin/pytest
+
+test-crash: .venv/installed ## kill runs at every step, with every strategy, on every keeper of branches
+	@RAT_CRASH_ROUNDS=28 .venv/bin/pytest tests/crash -s
 
 lint: .venv/installed ## check the formatting, the style and the types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

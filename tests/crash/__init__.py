@@ -1,0 +1,1 @@
+"""Crashes: runs that die at every step, and what is left of them once somebody looks."""
