@@ -12,7 +12,6 @@ from rat_assets.drafts import Draft
 from rat_resources import landing
 from rat_resources.errors import LandingError
 from rat_resources.landing_peek import Peek, choose, peek
-from rat_resources.trees import shown
 
 
 @dataclass
@@ -59,15 +58,15 @@ class Loan:
         looked = self.look()
         names = ", ".join(str(each.zone) for each in looked)
         folders = [
-            shown(folder)
+            files.shown
             for each in looked
-            for folder in (*(() if samples else (each.folder,)), *each.sample_folders)
+            for files in (*(() if samples else (each.files,)), *each.sample_files)
         ]
         first = looked[0]
         return LandingError(
             f"{self.draft.code_path}: there is no {'sample' if samples else 'file'} "
             f"in {names}; looked in {', '.join(folders)}",
-            fix=f"put a sample into {shown(first.sample_folders[0])}, "
+            fix=f"put a sample into {first.sample_files[0].shown}, "
             f"or rat upload {first.zone} FILE",
         )
 

@@ -247,8 +247,12 @@ class Rehearsal:
         self.open()
         work.find_own()
         work.register_own()
+        root = work.platform.store.root
+        # A query reads no zone in S3 where it lies, so it is shown over the run's own folder.
         work.folders = {
-            zone.name: work.platform.store.root / self.loan.zone_of(zone.name).path
+            zone.name: root / self.loan.zone_of(zone.name).path
+            if isinstance(root, Path)
+            else work.staging / zone.name
             for zone in work.spec.zones
         }
         if work.folders:

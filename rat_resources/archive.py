@@ -1,20 +1,19 @@
 """Moving landing files aside: to `_processed/` when all readers have them, to `_rejected/` by hand.
 
 Two steps, each safe to repeat: the ledger first says where a file goes (`plan_archive`,
-`reject`), and once that is committed `finish_moves` renames it and closes its row. Whatever
+`reject`), and once that is committed `finish_moves` moves it and closes its row. Whatever
 stops in between, the next `finish_moves` goes on with it.
 """
 
 import uuid
 from collections.abc import Collection
-from pathlib import Path
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from rat_resources import landing_folder
 from rat_resources.errors import LandingError, NotFoundError
 from rat_resources.landing import Zone, is_present, lock_zones
+from rat_resources.landing_files import files_at
 from rat_resources.metadata.landing import (
     ClaimState,
     FileState,
@@ -22,6 +21,7 @@ from rat_resources.metadata.landing import (
     LandingFile,
 )
 from rat_resources.names import nearest
+from rat_resources.places import Place
 
 PROCESSED = "_processed"
 REJECTED = "_rejected"
@@ -65,7 +65,7 @@ def last_run(tx: Session, file_id: uuid.UUID) -> uuid.UUID | None:
     )
 
 
-def reject(tx: Session, zone: Zone, *, root: Path, name: str) -> str:
+def reject(tx: Session, zone: Zone, *, root: Place, name: str) -> str:
     """Mark a file for `_rejected/`; where in the store it goes. LandingError while a run has it."""
     lock_zones(tx, [zone.id])
     file = tx.scalar(
@@ -86,7 +86,7 @@ def reject(tx: Session, zone: Zone, *, root: Path, name: str) -> str:
         message = f"run {reader} is reading {zone}/{name}"
         raise LandingError(message, fix="wait for its end, or cancel it")
     target = f"{zone.path}/{REJECTED}/{name}"
-    if (root / target).exists():
+    if files_at(root, zone.path).is_taken(f"{REJECTED}/{name}"):
         target = f"{zone.path}/{REJECTED}/{file.id}/{name}"
     file.moved_to = target
     # Whoever puts it back wants it tried again.
@@ -109,7 +109,7 @@ def not_there(tx: Session, zone: Zone, *, name: str) -> NotFoundError:
     )
 
 
-def finish_moves(tx: Session, zone: Zone, *, root: Path) -> int:
+def finish_moves(tx: Session, zone: Zone, *, root: Place) -> int:
     """Move every marked file of a zone, verified by its hash; how many are where they should be.
 
     A file that was overwritten meanwhile stays, and the next look finds its new version.
@@ -124,10 +124,16 @@ def finish_moves(tx: Session, zone: Zone, *, root: Path) -> int:
     return sum(finish_move(file, zone=zone, root=root) for file in files)
 
 
-def finish_move(file: LandingFile, *, zone: Zone, root: Path) -> bool:
+def finish_move(file: LandingFile, *, zone: Zone, root: Place) -> bool:
     """Move one marked file, or find it moved, and close its row."""
     target = file.moved_to or ""
-    if landing_folder.move(root / file.s3_path, root / target, version=file.version):
+    is_moved = files_at(root, zone.path).move(
+        file.filename,
+        target=target.removeprefix(f"{zone.path}/"),
+        version=file.version,
+        version_id=file.s3_version_id,
+    )
+    if is_moved:
         is_rejected = target.startswith(f"{zone.path}/{REJECTED}/")
         file.state = FileState.REJECTED if is_rejected else FileState.ARCHIVED
         return True

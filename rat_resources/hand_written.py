@@ -30,7 +30,8 @@ def register(
     Doing it again changes nothing.
     """
     table = parsed.spec.table
-    files = releases.put_files(store, parsed.source)
+    kept = releases.keep_files(store, parsed.source)
+    files = {name: each.name for name, each in kept.items()}
     with metadata.transaction() as tx:
         for found in releases.load(tx, only=[table]):
             if (found.spec, found.files) == (parsed.spec, files):

@@ -1,7 +1,7 @@
 """Landing files: the ledger of what arrived and which run of which pipeline consumed it.
 
-`look` keeps it in step with a zone's folder (`rat_resources.landing_folder`); a run claims the files that
-it reads, and its publication commits them. Moving files aside is `rat_resources.archive`.
+`look` keeps it in step with a zone's files (`rat_resources.landing_files`); a run claims those that it
+reads, and its publication commits them. Moving files aside is `rat_resources.archive`.
 """
 
 import mimetypes
@@ -36,6 +36,7 @@ from rat_resources.diagnosis import blamed, diagnose
 from rat_resources.errors import LandingError
 from rat_resources.expectations import check_expected
 from rat_resources.graph import readers
+from rat_resources.landing_files import files_at
 from rat_resources.landing_folder import Copied, Found, Refused
 from rat_resources.metadata.base import Json
 from rat_resources.metadata.landing import (
@@ -48,6 +49,7 @@ from rat_resources.metadata.landing import (
 )
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.runs import Run
+from rat_resources.places import Place
 
 QUIET = timedelta(seconds=2)
 MOST_FILES = 20_000
@@ -128,6 +130,7 @@ class ClaimedFile:
     size: int
     version: str
     is_new: bool  # this pipeline has not committed it yet
+    version_id: str | None = None  # of S3, where the bucket has versions
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ def look(
     tx: Session,
     zone: Zone,
     *,
-    root: Path,
+    root: Place,
     now: datetime,
     quiet: timedelta = QUIET,
     wait: Callable[[float], None] = time.sleep,
@@ -209,40 +212,32 @@ def look(
     Reads the content of new and changed files only, and of no more than the limits allow; the
     rest comes with the next look. The zone is locked only while the ledger is written.
     """
-    folder = root / zone.path
-    # Before the folder: a file that is put there meanwhile must not look gone.
+    files = files_at(root, zone.path)
+    # Before the files: one that is put there meanwhile must not look gone.
     known = present_files(tx, zone)
-    seen = landing_folder.scan(folder)
+    seen = files.scan()
     changed = [file for file in seen.found.values() if is_changed(file, known)]
-    settled, moving = landing_folder.settle(
-        changed, folder=folder, now=now, quiet=quiet, wait=wait
-    )
+    settled, moving = files.settle(changed, now=now, quiet=quiet, wait=wait)
     chosen = landing_folder.first_within(
         settled, most_files=most_files, most_bytes=most_bytes
     )
-    hashed = {file: landing_folder.hash_file(folder, file) for file in chosen}
+    identified = {file: files.identify(file) for file in chosen}
     missing = [name for name in known if name not in seen.found]
-    if hashed or missing:
+    if identified or missing:
         lock_zones(tx, [zone.id])
     arrived = [
-        Copied(file.name, file.size, file.mark, version)
-        for file, version in hashed.items()
-        if version and landing_folder.find(folder, file.name) == file
+        copied for file, copied in identified.items() if copied and files.is_still(file)
     ]
     recorded = {file.name for file in arrived}
     left = [file for file in chosen if file.name not in recorded]
-    unreadable = landing_folder.find_unreadable(folder, left)
+    unreadable = files.find_unreadable(left)
     known_as = {refused.name for refused in unreadable}
     return Looked(
         new=record(tx, zone, arrived, known=known),
         waiting=landing_folder.names_of(
             [*moving, *(file for file in left if file.name not in known_as)]
         ),
-        gone=mark_gone(
-            tx,
-            zone,
-            [name for name in missing if landing_folder.find(folder, name) is None],
-        ),
+        gone=mark_gone(tx, zone, [name for name in missing if not files.exists(name)]),
         refused=(*seen.refused, *unreadable),
         more=len(chosen) < len(settled),
     )
@@ -320,6 +315,7 @@ def write_versions(
         set_={
             "state": FileState.PRESENT,
             "mark": row.excluded.mark,
+            "s3_version_id": row.excluded.s3_version_id,
             # What came back is here again; what is about to leave still is.
             "moved_to": case(
                 (LandingFile.state == FileState.PRESENT, LandingFile.moved_to)
@@ -344,6 +340,7 @@ def describe(zone: Zone, file: Copied) -> dict[str, Json]:
         "content_type": mimetypes.guess_type(file.name)[0] or "",
         "version": file.version,
         "mark": file.mark,
+        "s3_version_id": file.version_id,
         "state": FileState.PRESENT,
     }
 
@@ -367,7 +364,7 @@ def mark_gone(tx: Session, zone: Zone, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def record_upload(tx: Session, zone: Zone, *, uploaded: Copied) -> FileVersion:
-    """Write what `landing_folder.upload` put into a zone into the ledger: it is settled at once."""
+    """Write what an upload put into a zone into the ledger: it is settled at once."""
     lock_zones(tx, [zone.id])
     (file,) = record(tx, zone, [uploaded], known={})
     return file
@@ -424,7 +421,13 @@ def claim(
         if is_new or (not zones[zone.name] and may_read(held)):
             pinned.append(
                 ClaimedFile(
-                    file.id, zone, file.filename, file.size_bytes, file.version, is_new
+                    file.id,
+                    zone,
+                    file.filename,
+                    file.size_bytes,
+                    file.version,
+                    is_new,
+                    file.s3_version_id,
                 )
             )
     write_claims(
@@ -507,7 +510,7 @@ def stage(
     *,
     run_id: uuid.UUID,
     files: Sequence[ClaimedFile],
-    root: Path,
+    root: Place,
     folder: Path,
     zones: Collection[str] = (),
 ) -> Staged:
@@ -524,10 +527,11 @@ def stage(
         staged.mkdir(parents=True)
     dropped = []
     for file in files:
-        why = landing_folder.stage(
-            root / file.zone.path / file.name,
-            folders[file.zone.name] / file.name,
+        why = files_at(root, file.zone.path).stage(
+            file.name,
+            target=folders[file.zone.name] / file.name,
             version=file.version,
+            version_id=file.version_id,
         )
         if why:
             dropped.append(Dropped(file, why))

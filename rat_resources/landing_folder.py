@@ -64,6 +64,7 @@ class Copied:
     size: int
     mark: str
     version: str
+    version_id: str | None = None  # of S3, where the bucket has versions
 
 
 def is_landing_name(name: str) -> bool:

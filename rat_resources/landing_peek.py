@@ -11,11 +11,13 @@ from pathlib import Path
 from sqlalchemy import and_, select
 from sqlalchemy.orm import Session
 
-from rat_resources import landing, landing_folder
+from rat_resources import landing
 from rat_resources.landing import ClaimedFile
+from rat_resources.landing_files import LandingFiles, files_at
 from rat_resources.landing_folder import Found
 from rat_resources.mentions import Zone
 from rat_resources.metadata.landing import ClaimState, LandingClaim, LandingFile
+from rat_resources.places import Place
 
 SAMPLES = "_samples"
 
@@ -26,12 +28,14 @@ class Peek:
 
     mention: Zone
     zone: landing.Zone
-    folder: Path
+    files: LandingFiles
     present: Sequence[Found] = ()
     consumed: frozenset[str] = frozenset()  # the names that it has committed already
     chosen: Sequence[Found] = field(default=())
     is_sample: bool = False
-    sample_folders: Sequence[Path] = ()  # the first that holds any gives the samples
+    sample_files: Sequence[
+        LandingFiles
+    ] = ()  # the first that has any gives the samples
 
     @property
     def unread(self) -> Sequence[Found]:
@@ -41,12 +45,12 @@ class Peek:
     def samples(self) -> "Peek":
         """The files of one of the zone's `_samples/` instead."""
         chosen: Sequence[Found] = ()
-        folder = self.folder
-        for folder in self.sample_folders:
-            chosen = tuple(landing_folder.scan(folder).found.values())
+        files = self.files
+        for files in self.sample_files:
+            chosen = tuple(files.scan().found.values())
             if chosen:
                 break
-        return replace(self, folder=folder, chosen=chosen, is_sample=True)
+        return replace(self, files=files, chosen=chosen, is_sample=True)
 
     def read(self, *, everything: bool) -> "Peek":
         """What a run would read now: all, or what is new where only that is asked for."""
@@ -57,9 +61,7 @@ class Peek:
         """Let *folder* show the chosen files, as a run's own copies would lie there."""
         folder.mkdir(parents=True)
         for file in self.chosen:
-            target = folder / file.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(self.folder / file.name)
+            self.files.show(file, target=folder / file.name)
         return [
             ClaimedFile(
                 uuid.uuid4(),
@@ -78,7 +80,7 @@ def peek(
     namespace: str,
     mention: Zone,
     *,
-    root: Path,
+    root: Place,
     tree: Path | None,
     pipeline_id: uuid.UUID,
 ) -> Peek:
@@ -86,21 +88,21 @@ def peek(
     zone = landing.get_zone(tx, namespace, name=mention.name) or landing.Zone(
         uuid.uuid4(), namespace, mention.name
     )
-    folder = root / zone.path
-    present = sorted(
-        landing_folder.scan(folder).found.values(), key=lambda file: file.name
-    )
+    files = files_at(root, zone.path)
+    present = sorted(files.scan().found.values(), key=lambda file: file.name)
     consumed = marks_consumed(tx, zone, pipeline_id=pipeline_id)
     return Peek(
         mention,
         zone,
-        folder,
+        files,
         present,
         frozenset(
             file.name for file in present if consumed.get(file.name) == file.mark
         ),
-        sample_folders=[
-            each / zone.path / SAMPLES for each in (tree, root) if each is not None
+        sample_files=[
+            files_at(each, f"{zone.path}/{SAMPLES}")
+            for each in (tree, root)
+            if each is not None
         ],
     )
 

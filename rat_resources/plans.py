@@ -21,6 +21,7 @@ from rat_resources.names import TableName
 from rat_resources.releases import Check, PublishedPipeline, Release
 from rat_resources.specs import Parsed, PipelineSource, PipelineSpec, parse_pipeline
 from rat_resources.store import Store, object_name
+from rat_resources.stored_trees import read_stored
 from rat_resources.trees import Tree, read_tree
 from rat_resources.validation import named_zones
 
@@ -34,7 +35,7 @@ class Plan:
     parsed: Mapping[TableName, Parsed]  # what the tree holds
     current: Mapping[TableName, PublishedPipeline]
     words: Mapping[TableName, tuple[str, ...]]  # what changes in each changed pipeline
-    tree: Path
+    tree: Path | None  # None: it is in S3
     warnings: tuple[Problem, ...]
 
     @property
@@ -82,8 +83,7 @@ def plan(
     table_exists: Callable[[TableName], bool] = releases.no_table,
 ) -> Plan:
     """What publishing *folder* (what the store holds) would change; PublishError as there."""
-    root = folder or store.root
-    tree = read_tree(root)
+    tree = read_tree(folder) if folder else read_stored(store)
     parsed = [parse_pipeline(source) for source in tree.sources]
     with metadata.transaction() as tx:
         number = releases.current(tx) or 0
@@ -110,7 +110,7 @@ def plan(
                 )
                 for table in release.changed
             },
-            root,
+            folder or (store.root if isinstance(store.root, Path) else None),
             warnings,
         )
 

@@ -13,7 +13,7 @@ from rat_resources.lake.embedded_refs import EmbeddedRefs
 from rat_resources.lake.refs import Refs
 from rat_resources.metadata import Metadata
 from rat_resources.settings import Settings
-from rat_resources.store import Store
+from rat_resources.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Platform:
             warehouse=settings.warehouse.as_uri(),
             spill=settings.home / "spill",
         )
-        return cls(settings, metadata, Store(settings.store), lake)
+        return cls(settings, metadata, open_store(settings.store), lake)
 
     @property
     def staging(self) -> Path:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -22,6 +21,7 @@ from rat_resources.errors import NotFoundError, QueryError
 from rat_resources.lake.complaints import complaint, first_line
 from rat_resources.lake.sql import literal, quote
 from rat_resources.names import TableName, nearest
+from rat_resources.places import Place
 
 READING = (StatementType.SELECT, StatementType.EXPLAIN)
 BATCH = 10_000
@@ -64,7 +64,7 @@ def answering(
     *,
     known: Collection[TableName],
     register: Register,
-    readable: Path,
+    readable: Place,
 ) -> Iterator[Answer]:
     """The answer to *sql*, which reads *known* tables and no files but those below *readable*."""
     tokens = tokenize(sql)
@@ -133,7 +133,7 @@ def list_tables(known: Iterable[TableName]) -> str:
     return f"SELECT unnest([{names}]::VARCHAR[]) AS name"
 
 
-def lock(connection: DuckDBPyConnection, *, readable: Path) -> None:
+def lock(connection: DuckDBPyConnection, *, readable: Place) -> None:
     """Let SQL on *connection* read files below *readable* alone, for good."""
     connection.execute(f"SET allowed_directories = [{literal(f'{readable}/')}]")
     connection.execute("SET enable_external_access = false")

@@ -35,7 +35,8 @@ from rat_resources.specs import (
     parse_pipeline,
     pipeline_folder,
 )
-from rat_resources.store import Store
+from rat_resources.store import Kept, Store
+from rat_resources.stored_trees import read_stored
 from rat_resources.trees import Tree, ZoneDescription, read_tree
 from rat_resources.validation import judge, named_zones
 
@@ -177,7 +178,7 @@ def publish(
     Pipelines that *folder* does not hold stay as they are. Publishing the same again changes
     nothing. Versions that the releases in *pinned* hold are not pruned.
     """
-    tree = read_tree(folder or store.root)
+    tree = read_tree(folder) if folder else read_stored(store)
     parsed = [parse_pipeline(source) for source in tree.sources]
     with metadata.transaction() as tx:
         number = lock_pointer(tx)
@@ -299,8 +300,8 @@ def copy_tree(store: Store, tree: Tree) -> None:
     for source in tree.sources:
         copy_source(store, source)
     for zone in tree.zones:
-        write_changed(
-            store, f"{zone.namespace}/landing/{zone.name}.yaml", zone.content.encode()
+        store.write_changed(
+            f"{zone.namespace}/landing/{zone.name}.yaml", zone.content.encode()
         )
     for key, content in tree.retentions:
         write_changed(store, key, content.encode())
@@ -313,13 +314,7 @@ def copy_source(store: Store, source: PipelineSource) -> None:
         if key.removeprefix(f"{folder}/") not in source.files:
             store.delete(key)
     for name, content in source.files.items():
-        write_changed(store, f"{folder}/{name}", content.encode())
-
-
-def write_changed(store: Store, key: str, content: bytes) -> None:
-    """Write *content* unless it is there."""
-    if not store.exists(key) or store.read(key) != content:
-        store.write(key, content)
+        store.write_changed(f"{folder}/{name}", content.encode())
 
 
 def clean_drafts(tx: Session, tables: Iterable[TableName]) -> None:
@@ -360,7 +355,11 @@ def make_current(
 
     Those of *before* that are *retired* leave by it.
     """
-    files = {each.spec.table: put_files(store, each.source) for each in parsed}
+    kept = {each.spec.table: keep_files(store, each.source) for each in parsed}
+    files = {
+        table: {name: each.name for name, each in objects.items()}
+        for table, objects in kept.items()
+    }
     release = compare(number, parsed=parsed, files=files, before=before)
     if retired:
         release = replace(release, is_new=True, retired=tuple(sorted(retired)))
@@ -380,6 +379,11 @@ def make_current(
             tx,
             specs[table],
             files=files[table],
+            s3_version_ids={
+                name: each.version_id
+                for name, each in kept[table].items()
+                if each.version_id
+            },
             release=release,
             change=change,
             before=before.get(table),
@@ -417,10 +421,10 @@ def compare(
     )
 
 
-def put_files(store: Store, source: PipelineSource) -> dict[str, str]:
+def keep_files(store: Store, source: PipelineSource) -> dict[str, Kept]:
     """Keep the files of *source* as objects."""
     return {
-        name: store.put_object(content.encode())
+        name: store.keep(content.encode())
         for name, content in sorted(source.files.items())
     }
 
@@ -470,6 +474,7 @@ def write_version(
     spec: PipelineSpec,
     *,
     files: Mapping[str, str],
+    s3_version_ids: Mapping[str, str],
     release: Release,
     change: Change,
     before: PublishedPipeline | None,
@@ -485,6 +490,7 @@ def write_version(
             version_number=tx.execute(newest).scalar_one() + 1,
             message=change.message,
             published_versions=files,
+            s3_version_ids=s3_version_ids,
             release_number=release.number,
             spec=spec.to_json(),
             code_version=spec.code_version,

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from rat_resources import nessie_settings
 from rat_resources.errors import SettingsError
 from rat_resources.names import nearest
 from rat_resources.nessie_settings import NessieSettings
+from rat_resources.places import Place, read_place
 
 Source = Literal["environment", "default", "DAGSTER_HOME"]
 
@@ -44,8 +45,9 @@ class Settings:
     project: Path  # the folder of workspace.yaml and dagster.yaml
     home: Path
     postgres_url: str | None  # None: the embedded Postgres
-    store: Path
-    warehouse: Path
+    store: Place
+    warehouse: Place
+    s3_style: str
     org: str
     environment: str
     retention: str  # as it is written; what it means is rat_resources.retention
@@ -63,14 +65,9 @@ class Settings:
             project=project,
             home=home,
             postgres_url=environ.get("RAT_POSTGRES_URL") or None,
-            store=local_folder(
-                "RAT_STORE", environ.get("RAT_STORE"), default=home / "store"
-            ),
-            warehouse=local_folder(
-                "RAT_WAREHOUSE",
-                environ.get("RAT_WAREHOUSE"),
-                default=home / "warehouse",
-            ),
+            store=place("RAT_STORE", environ, default=home / "store"),
+            warehouse=place("RAT_WAREHOUSE", environ, default=home / "warehouse"),
+            s3_style=s3_style(environ),
             org=environ.get("RAT_ORG") or "default",
             environment=known_environment(environ.get("RAT_ENV") or "prod"),
             retention=environ.get("RAT_RETENTION") or "",
@@ -90,6 +87,7 @@ class Settings:
             "RAT_HOME": str(self.home),
             "RAT_STORE": self.store.as_uri(),
             "RAT_WAREHOUSE": self.warehouse.as_uri(),
+            "RAT_S3_STYLE": self.s3_style,
             "RAT_ORG": self.org,
             "RAT_ENV": self.environment,
             "DAGSTER_HOME": str(self.dagster_home),
@@ -107,6 +105,7 @@ class Settings:
             "RAT_POSTGRES_URL": self.postgres_url or "(embedded, under RAT_HOME)",
             "RAT_STORE": self.store.as_uri(),
             "RAT_WAREHOUSE": self.warehouse.as_uri(),
+            "RAT_S3_STYLE": self.s3_style,
             "RAT_ORG": self.org,
             "RAT_ENV": self.environment,
             "RAT_RETENTION": self.retention,
@@ -130,8 +129,9 @@ class Settings:
 VARIABLES = {
     "RAT_HOME": "the folder of all state: Postgres, store, warehouse, Dagster's own files",
     "RAT_POSTGRES_URL": "a Postgres of your own; without it one starts itself",
-    "RAT_STORE": "pipeline code, landing files and logs (file://…)",
-    "RAT_WAREHOUSE": "the data and metadata files of the tables (file://…)",
+    "RAT_STORE": "pipeline code, landing files and logs: a folder or s3://bucket/prefix",
+    "RAT_WAREHOUSE": "the data and metadata files of the tables: a folder or s3://bucket/prefix",
+    "RAT_S3_STYLE": "how a URL names a bucket: auto (the default), path or virtual",
     **nessie_settings.VARIABLES,
     "RAT_ORG": "the organisation that this RAT belongs to",
     "RAT_ENV": "the environment that this RAT is: prod (the default), staging or dev",
@@ -197,17 +197,30 @@ def is_project(folder: Path) -> bool:
     return all((folder / marker).is_file() for marker in MARKERS)
 
 
-def local_folder(variable: str, value: str | None, *, default: Path) -> Path:
-    """The folder that a `file://` URL or a path names."""
-    if not value:
-        return default
-    url = urlsplit(value)
-    if url.scheme == "file" and url.netloc in ("", "localhost"):
-        return Path(unquote(url.path))
-    if not url.scheme:
-        return Path(value).expanduser().absolute()
-    message = f"{variable}={mask_secrets(value)} is neither a folder nor a file:// URL"
-    raise SettingsError(message, fix=f"write {variable}=file:///path/to/folder")
+def place(variable: str, environ: Mapping[str, str], *, default: Path) -> Place:
+    """Where *variable* says that something is kept."""
+    value = environ.get(variable)
+    return read_place(variable, value, default=default, shown=mask_secrets(value or ""))
+
+
+S3_STYLES = ("auto", "path", "virtual")
+
+
+def s3_style(environ: Mapping[str, str] | None = None) -> str:
+    """How the URL of an object names its bucket: in its path, as a part of the host, or as S3 is."""
+    environ = os.environ if environ is None else environ
+    style = environ.get("RAT_S3_STYLE") or "auto"
+    if style in S3_STYLES:
+        return style
+    message = f"RAT_S3_STYLE={style} is no style"
+    raise SettingsError(message, fix=f"write one of {', '.join(S3_STYLES)}")
+
+
+def aws_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What the environment says to everything that speaks to S3; the AWS SDK reads it by itself."""
+    environ = os.environ if environ is None else environ
+    found = {name: environ[name] for name in environ if name.startswith("AWS_")}
+    return {**found, "RAT_S3_STYLE": s3_style(environ)}
 
 
 # `password=…` in a URL's query or among libpq's words, which may be quoted.

@@ -5,26 +5,121 @@
     _objects/sha256/ab/cdef…          what was published: content that never changes or expires
     _logs/…                           what runs said
 
-A key is a relative path with `/`. Here the store is a local folder; only `path` says so.
+A key is a relative path with `/`. A store is a local folder (`LocalStore`) or a prefix of an S3 bucket
+(`rat_resources.s3_store`); `open_store` tells which.
 """
 
 import os
 import uuid
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from rat_resources.errors import NotFoundError, StoreError
+from rat_resources.places import Place
 
 OBJECTS = "_objects"
 ALGORITHM = "sha256"
 
 
 @dataclass(frozen=True)
-class Store:
+class Entry:
+    """One key that has content."""
+
+    key: str
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An object that is kept for ever."""
+
+    name: str  # sha256:…
+    version_id: str | None = None  # of S3, where the bucket has versions
+
+
+class Store(ABC):
     """Reads and writes one store."""
+
+    root: Place
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """The content of *key*; NotFoundError when there is none."""
+
+    @abstractmethod
+    def write(self, key: str, content: bytes) -> None:
+        """Make *content* the content of *key*: all of it or, after a crash, none of it."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether *key* has content."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Forget *key*; nothing happens when it is not there."""
+
+    @abstractmethod
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """What lies below the folder *prefix*, in no order; hidden files and links outside do not."""
+
+    @abstractmethod
+    def folders(self) -> Sequence[str]:
+        """The names of the folders right in the store."""
+
+    @abstractmethod
+    def files(self, folder: str) -> Sequence[str]:
+        """The keys right in *folder*, not in folders of its own."""
+
+    @abstractmethod
+    def keep(self, content: bytes) -> Kept:
+        """Keep *content* for ever under the name of its hash: what is there is never written again."""
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The keys below the folder *prefix*, in order."""
+        return sorted(entry.key for entry in self.entries(prefix))
+
+    def write_changed(self, key: str, content: bytes) -> bool:
+        """Write *content* unless it is there; whether it was not."""
+        try:
+            if self.read(key) == content:
+                return False
+        except NotFoundError:
+            pass
+        self.write(key, content)
+        return True
+
+    def put_object(self, content: bytes) -> str:
+        """Keep *content* for ever; the same content has the same name, `sha256:…`."""
+        return self.keep(content).name
+
+    def get_object(self, name: str) -> bytes:
+        """The very content that `put_object` named *name*; StoreError when it was tampered with."""
+        content = self.read(object_key(name))
+        if object_name(content) != name:
+            message = f"the object {name} of the store {self.root} is damaged"
+            raise StoreError(message, fix="restore it from a backup, or publish anew")
+        return content
+
+
+def open_store(root: Place) -> Store:
+    """The store at *root*."""
+    if isinstance(root, Path):
+        return LocalStore(root)
+    # What speaks S3 is nothing for a RAT of local files to load.
+    from rat_resources.s3_store import S3Store  # noqa: PLC0415
+
+    return S3Store(root)
+
+
+@dataclass(frozen=True)
+class LocalStore(Store):
+    """A store that is a local folder."""
 
     root: Path
 
@@ -62,26 +157,20 @@ class Store:
         with translated(f"{key} cannot be deleted from the store {self.root}"):
             path.unlink(missing_ok=True)
 
-    def list(self, prefix: str = "") -> list[str]:
-        """The keys below the folder *prefix*, in order; hidden files and links outside are none."""
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """What lies below the folder *prefix*, in no order; hidden files and links outside do not."""
         folder = self.path(prefix) if prefix else self.root
         with translated(f"{prefix or 'it'} cannot be listed in the store {self.root}"):
-            found = [path.relative_to(self.root).as_posix() for path in walk(folder)]
-        return sorted(key for key in found if self.holds(key))
+            for path in walk(folder):
+                key = path.relative_to(self.root).as_posix()
+                if self.holds(key):
+                    facts = path.stat()
+                    modified = datetime.fromtimestamp(facts.st_mtime, tz=UTC)
+                    yield Entry(key, facts.st_size, modified)
 
     def path(self, key: str) -> Path:
         """The file of *key*; StoreError when the key leads out of the store."""
-        parts = PurePosixPath(key).parts
-        if (
-            not parts
-            or key.startswith("/")
-            or "\\" in key
-            or "\0" in key
-            or ".." in parts
-        ):
-            message = f"{key!r} is no key of a store"
-            raise StoreError(message, fix="write a relative path with / and without ..")
-        path = self.root.joinpath(*parts)
+        path = self.root.joinpath(*parts_of(key))
         if not path.resolve().is_relative_to(self.root.resolve()):
             message = f"{key} leads out of the store {self.root} by a symbolic link"
             raise StoreError(message, fix="replace the link by the file itself")
@@ -95,22 +184,36 @@ class Store:
             return False
         return True
 
-    def put_object(self, content: bytes) -> str:
-        """Keep *content* for ever; the same content has the same name, `sha256:…`."""
+    def folders(self) -> Sequence[str]:
+        """The names of the folders right in the store."""
+        with translated(f"it cannot be listed in the store {self.root}"):
+            if not self.root.is_dir():
+                return []
+            return sorted(each.name for each in self.root.iterdir() if each.is_dir())
+
+    def files(self, folder: str) -> Sequence[str]:
+        """The keys right in *folder*, not in folders of its own."""
+        return [
+            key for key in self.list(folder) if key.count("/") == folder.count("/") + 1
+        ]
+
+    def keep(self, content: bytes) -> Kept:
+        """Keep *content* for ever under the name of its hash: what is there is never written again."""
         name = object_name(content)
         key = object_key(name)
         # A torn object from a broken disk is written again.
         if not self.exists(key) or object_name(self.read(key)) != name:
             self.write(key, content)
-        return name
+        return Kept(name)
 
-    def get_object(self, name: str) -> bytes:
-        """The very content that `put_object` named *name*; StoreError when it was tampered with."""
-        content = self.read(object_key(name))
-        if object_name(content) != name:
-            message = f"the object {name} of the store {self.root} is damaged"
-            raise StoreError(message, fix="restore it from a backup, or publish anew")
-        return content
+
+def parts_of(key: str) -> tuple[str, ...]:
+    """The parts of *key*; StoreError when it is none of a store."""
+    parts = PurePosixPath(key).parts
+    if not parts or key.startswith("/") or "\\" in key or "\0" in key or ".." in parts:
+        message = f"{key!r} is no key of a store"
+        raise StoreError(message, fix="write a relative path with / and without ..")
+    return parts
 
 
 def object_name(content: bytes) -> str:

@@ -4,7 +4,6 @@ What is done then is the jobs' that are launched; without a partner, or a file, 
 """
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterInstance, RunsFilter
@@ -15,6 +14,7 @@ from rat_resources.external_runs.intake import find_waiting, get_zone
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.chm import Client
 from rat_resources.observations import observe
+from rat_resources.places import Place
 from rat_sensors.wishes import UNFINISHED
 
 EVERY_HOUR = "17 * * * *"
@@ -82,7 +82,7 @@ def build_files_sensor(job: dg.JobDefinition) -> dg.SensorDefinition:
 NOT_BY_HAND = {"ops": {"read_external_files": {"config": {"by_hand": False}}}}
 
 
-def look(metadata: Metadata, *, root: Path) -> tuple[list[dg.AssetObservation], int]:
+def look(metadata: Metadata, *, root: Place) -> tuple[list[dg.AssetObservation], int]:
     """What came or went in the zone, and how many files have yet to be read."""
     with metadata.transaction() as tx:
         zone = get_zone(tx, root=root)

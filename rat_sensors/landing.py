@@ -20,6 +20,7 @@ from rat_resources.metadata import Metadata
 from rat_resources.metadata.landing import BUILT_IN
 from rat_resources.names import TableName
 from rat_resources.observations import observe
+from rat_resources.places import Place
 from rat_sensors.wishes import ask_for_due, run_request
 
 # Well below the minute that Dagster gives a tick.
@@ -101,7 +102,7 @@ def describe(looks: Looks) -> str:
     return "; ".join([f"looked at {looks.zones} landing zones", *looks.refused[:20]])
 
 
-def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
+def look_around(metadata: Metadata, *, root: Place, after: str | None) -> Looks:
     """Look at every zone, as many as a tick may; the next tick begins after the last one."""
     started, looks = time.monotonic(), Looks(after)
     with metadata.transaction() as tx:
@@ -124,8 +125,13 @@ def look_around(metadata: Metadata, *, root: Path, after: str | None) -> Looks:
     return looks
 
 
-def folder_marks(metadata: Metadata, *, root: Path) -> dict[Path, int]:
-    """The folders of pipelines' zones, and what changes when a file is put there or taken away."""
+def folder_marks(metadata: Metadata, *, root: Place) -> dict[Path, int]:
+    """The folders of pipelines' zones, and what changes when a file is put there or taken away.
+
+    None in S3, where every glance is a request that costs: there the next tick looks.
+    """
+    if not isinstance(root, Path):
+        return {}
     with metadata.transaction() as tx:
         zones = landing.active_zones(tx)
     folders = [

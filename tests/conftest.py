@@ -20,6 +20,7 @@ from sqlalchemy import URL, text
 
 from rat_resources.instance import RatStorage
 from rat_resources.metadata import Metadata, embedded, migrations
+from rat_resources.places import Place, S3Place
 from rat_resources.platform import opened, platform
 from rat_resources.settings import VARIABLES, Settings
 from tests.factories import ORDERS, Shop
@@ -118,6 +119,14 @@ def own_nessie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ness
     with nessie_servers.running(tmp_path / "nessie") as own:
         monkeypatch.setenv("RAT_NESSIE_URL", own.url)
         yield own
+
+
+@pytest.fixture(params=["a folder", "S3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place of this test's own, once in a folder and once in S3."""
+    if request.param == "a folder":
+        return tmp_path / "place"
+    return S3Place(request.getfixturevalue("bucket"), "rat")
 
 
 def has_template(metadata: Metadata) -> bool:

@@ -21,6 +21,7 @@ from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.runs import Lease, Run
 from rat_resources.names import TableName
+from rat_resources.places import Place
 from rat_resources.platform import Platform
 from rat_resources.releases import Release
 
@@ -63,6 +64,12 @@ GROUP BY customer
 }
 
 
+def folder_of(place: Place) -> Path:
+    """The folder that *place* is."""
+    assert isinstance(place, Path)
+    return place
+
+
 @dataclass
 class Shop:
     """A RAT with what a test needs to drive it."""
@@ -87,7 +94,13 @@ class Shop:
     def land(self, name: str, content: str, *, zone: str = "shop/orders") -> Path:
         """Put a file into a landing zone, as somebody who copies it there."""
         namespace, _, zone_name = zone.partition("/")
-        path = self.whole.settings.store / namespace / "landing" / zone_name / name
+        path = (
+            folder_of(self.whole.settings.store)
+            / namespace
+            / "landing"
+            / zone_name
+            / name
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         return path

@@ -30,7 +30,7 @@ from rat_resources.platform import Platform, platform
 from rat_resources.reconciliation import reconcile
 from rat_resources.runs import WORKER_TAG
 from rat_resources.workers import this_worker
-from tests.factories import ORDERS, Shop
+from tests.factories import ORDERS, Shop, folder_of
 
 SILENT = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 PHASES = ("branch", "compile", "write", "test", "publish")
@@ -261,7 +261,7 @@ class Actor:
         ]
         told = "".join(f"{json.dumps(line)}\n" for line in lines) + "{no json\n"
         whole = self.shop.whole
-        store = whole.settings.store
+        store = folder_of(whole.settings.store)
         put(store / f"chm/landing/external_runs/{number}.jsonl", told)
         Intake(whole.metadata, whole.store.root, whole.staging / "external").run()
 
@@ -295,7 +295,8 @@ class Actor:
         """Land an order."""
         number = self.dice.randrange(10**9)
         put(
-            self.shop.whole.settings.store / f"shop/landing/orders/{number}.csv",
+            folder_of(self.shop.whole.settings.store)
+            / f"shop/landing/orders/{number}.csv",
             f"id,customer,amount\n{number},c{number % 7},{amount}\n",
         )
 

@@ -14,7 +14,7 @@ from rat_assets.demo import (
 )
 from rat_resources import audit, lineage
 from rat_resources.mirror import log
-from tests.factories import Shop
+from tests.factories import Shop, folder_of
 
 BRONZE = {
     "airlines": "carrier name",
@@ -214,7 +214,7 @@ def first_lines(month: int) -> list[LandingFile]:
 
 
 def test_every_column_of_the_demo_is_traced_to_where_it_comes_from(shop: Shop) -> None:
-    zones = shop.whole.settings.store / "nyc" / "landing"
+    zones = folder_of(shop.whole.settings.store) / "nyc" / "landing"
     actions.publish(shop.whole, example_folder())
     land([*first_lines(1), *reference_files()], folder=zones)
     shop.run()

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import perf_counter
 from typing import TextIO
 
@@ -29,6 +28,7 @@ from rat_resources.platform import Platform
 NAMESPACE = "nyc"
 FLIGHTS = TableName(NAMESPACE, "bronze", "flights")
 ALL_FLIGHTS = 336_776
+LANDING = f"{NAMESPACE}/landing/"
 SECOND = 1000  # milliseconds
 NEXT = """\
 What to do next:
@@ -52,9 +52,9 @@ class Play:
     newest: dict[TableName, TableReport] = field(default_factory=dict)
 
     @property
-    def landing(self) -> Path:
-        """The folder of the demo's landing zones."""
-        return self.whole.settings.store / NAMESPACE / "landing"
+    def landing(self) -> str:
+        """Where the demo's landing zones are."""
+        return f"{self.whole.settings.store}/{LANDING}"
 
     @contextmanager
     def scene(self, title: str) -> Iterator[None]:
@@ -157,13 +157,19 @@ class Play:
         for line in table_lines(columns, rows):
             self.say(line)
         self.say("")
-        self.say(NEXT.format(landing=self.landing / "flights"))
+        self.say(NEXT.format(landing=f"{self.landing}flights"))
 
     # What they are made of.
 
     def land(self, files: Sequence[LandingFile]) -> None:
         """Drop files into their zones, those that are not there already."""
-        landed = demo.land(files, folder=self.landing)
+        landed = [
+            file
+            for file in files
+            if self.whole.store.write_changed(
+                f"{LANDING}{file.zone}/{file.name}", file.content
+            )
+        ]
         there = len(files) - len(landed)
         known = f", {there} were there already" if there else ""
         self.say(f"{plural(len(landed), 'file')} dropped{known}")

@@ -9,10 +9,11 @@ import click
 from rat_assets import actions
 from rat_assets.commands.display import moment, print_json, print_table, size
 from rat_assets.commands.opening import open_platform
-from rat_resources import landing, landing_folder
+from rat_resources import landing
 from rat_resources.errors import LandingError, NotFoundError
 from rat_resources.external_runs.intake import given_up
 from rat_resources.landing import Zone
+from rat_resources.landing_files import files_at
 from rat_resources.names import nearest
 from rat_resources.platform import Platform
 
@@ -22,12 +23,12 @@ def upload(zone_name: str, files: Sequence[Path], *, as_json: bool) -> None:
     refuse_one_name(files)
     whole = open_platform()
     zone = find_zone(whole, zone_name)
-    folder = whole.settings.store / zone.path
+    there = files_at(whole.settings.store, zone.path)
     uploaded = []
     for file in files:
-        if (folder / file.name).exists() and not as_json:
+        if not as_json and there.exists(file.name):
             click.echo(f"{zone}: {file.name} takes the place of an older one", err=True)
-        copied = landing_folder.upload(file, folder=folder)
+        copied = there.upload(file)
         with whole.metadata.transaction() as tx:
             version = landing.record_upload(tx, zone, uploaded=copied)
         uploaded.append(version)

@@ -17,7 +17,7 @@ from sqlalchemy import func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from rat_resources import archive, graph, landing, landing_folder
+from rat_resources import archive, graph, landing
 from rat_resources.external_runs import inventory, rejects
 from rat_resources.external_runs.inventory import Known
 from rat_resources.external_runs.lines import Line, Named, read_lines
@@ -25,9 +25,11 @@ from rat_resources.external_runs.recording import Outcome, Policy, Told, record
 from rat_resources.external_runs.rejects import Reject
 from rat_resources.external_runs.staging import staged
 from rat_resources.landing import WaitingFile, Zone
+from rat_resources.landing_files import files_at
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.external_runs import ExternalFile
 from rat_resources.metadata.landing import BUILT_IN, FileState, LandingFile
+from rat_resources.places import Place
 
 BATCH = 1000
 MOST_ATTEMPTS = 3
@@ -74,7 +76,7 @@ class Intake:
     """Reads the files of the zone for one Dagster run."""
 
     metadata: Metadata
-    root: Path  # of the store
+    root: Place  # of the store
     staging: Path
     dagster_run_id: str | None = None
     policy: Policy = Policy.IGNORE
@@ -115,8 +117,8 @@ class Intake:
             done = begin(tx, file.id, dagster_run_id=self.dagster_run_id)
         with staged(self.staging) as folder:
             copy = folder / "events"
-            source = self.root / zone.path / file.name
-            why = landing_folder.stage(source, copy, version=file.version)
+            files = files_at(self.root, zone.path)
+            why = files.stage(file.name, target=copy, version=file.version)
             why = why or self.take(zone, file, copy=copy, done=done, report=report)
         if why:
             report.left.append(f"{zone}/{file.name}: {why}")
@@ -223,14 +225,15 @@ def batched(lines: Iterable[Line | Reject], size: int) -> Iterator[list[Line | R
 # The zone and its ledger
 
 
-def get_zone(tx: Session, *, root: Path) -> Zone:
+def get_zone(tx: Session, *, root: Place) -> Zone:
     """The zone, whose folder is there from now on."""
     namespace, name = BUILT_IN
     zone = landing.get_zone(tx, namespace, name=name)
     if zone is None:  # somebody deleted its row
         message = "the migrations made the landing zone chm/external_runs"
         raise LookupError(message)
-    (root / zone.path).mkdir(parents=True, exist_ok=True)
+    if isinstance(root, Path):
+        (root / zone.path).mkdir(parents=True, exist_ok=True)
     return zone
 
 

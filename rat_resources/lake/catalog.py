@@ -44,6 +44,7 @@ from rat_resources.errors import (
     MergeConflictError,
     NotFoundError,
 )
+from rat_resources.lake.locations import is_local
 from rat_resources.lake.refs import (
     CommitResult,
     ConflictType,
@@ -72,6 +73,10 @@ TABLE_PROPERTIES = {
 }
 
 
+# Named, not imported: a lake of local files has no need of it.
+S3_FILES = {"py-io-impl": "rat_resources.lake.s3_files.S3FileIO"}
+
+
 class CommitLostError(LostAnswerError, CommitStateUnknownException):
     """Nobody knows yet whether the commit was done."""
 
@@ -95,7 +100,8 @@ class RefCatalog(MetastoreCatalog):
         self.commit_properties = dict(properties or {})
         self.branch, self.hash = split_place(ref)
         location = warehouse_location(warehouse)
-        super().__init__(ref, **{**(io or {}), "warehouse": location})
+        files = {} if is_local(location) else S3_FILES
+        super().__init__(ref, **{**files, **(io or {}), "warehouse": location})
         self.warehouse = location
 
     # Tables

@@ -8,7 +8,7 @@ import re
 
 import duckdb
 
-from rat_resources.errors import ExhaustedError, QueryError, RatError
+from rat_resources.errors import ExhaustedError, QueryError, RatError, StoreError
 
 FULL = {
     errno.ENOSPC: "No space left on device",
@@ -41,6 +41,10 @@ def complaint(error: BaseException) -> RatError:
     if is_disk_full(error):
         what = f"out of disk: {first_line(error).removeprefix('IO Error: ')}"
         return ExhaustedError(what, fix="make room there, then run it again")
+    if is_about_s3(error):
+        return StoreError(
+            first_line(error), fix="see `rat doctor`; the same again may succeed"
+        )
     return QueryError(first_line(error).rstrip("!."), fix=advice(error))
 
 
@@ -63,6 +67,13 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     known = isinstance(error, OSError | duckdb.IOException)
     return known and any(words in str(error) for words in FULL.values())
+
+
+def is_about_s3(error: BaseException) -> bool:
+    """Whether *error* is of a file in S3 that cannot be read or written."""
+    if isinstance(error, duckdb.HTTPException):
+        return True
+    return isinstance(error, duckdb.IOException) and "s3://" in str(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
 from pyarrow import RecordBatchReader
-from pyarrow.parquet import read_schema
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan
@@ -18,7 +17,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.metadata import TableMetadata
 
-from rat_resources.lake.locations import duckdb_path
+from rat_resources.lake.locations import duckdb_path, is_reachable, read_footer
 from rat_resources.lake.sql import literal, quote
 from rat_resources.lake.types import sql_type
 
@@ -83,7 +82,12 @@ def select_rows(
     place in that file; a row has the same ones in every query.
     """
     mapped = metadata.name_mapping() is not None
-    direct = {n: t for n, t in tasks.items() if _is_direct(t, io=io, mapped=mapped)}
+    reachable = is_reachable(connection, metadata.location) if tasks else True
+    direct = {
+        n: t
+        for n, t in tasks.items()
+        if reachable and _is_direct(t, io=io, mapped=mapped)
+    }
     others = {n: t for n, t in tasks.items() if n not in direct}
     queries = []
     if direct:
@@ -105,8 +109,8 @@ def _is_direct(task: FileScanTask, *, io: FileIO, mapped: bool) -> bool:
 
 
 def _has_field_ids(task: FileScanTask, *, io: FileIO) -> bool:
-    with io.new_input(task.file.file_path).open() as stream:
-        fields = read_schema(stream)
+    footer, _ = read_footer(task.file.file_path, io=io)
+    fields = footer.schema.to_arrow_schema()
     return all(b"PARQUET:field_id" in (field.metadata or {}) for field in fields)
 
 

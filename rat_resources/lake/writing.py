@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
-from pyarrow.parquet import FileMetaData, read_metadata
+from pyarrow.parquet import FileMetaData
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
@@ -37,7 +37,7 @@ from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructT
 
 from rat_resources import faults
 from rat_resources.lake.evolution import SchemaChange
-from rat_resources.lake.locations import make_folder, remove_files
+from rat_resources.lake.locations import read_footer, remove_files, writable
 from rat_resources.lake.partitioning import partition_columns, partition_record
 from rat_resources.lake.sql import literal, quote, same_keys
 from rat_resources.lake.types import sql_type
@@ -125,15 +125,15 @@ def _copy(
     options: str = "",
 ) -> list[tuple[str, dict[str, str] | None]]:
     """Copy *rows* to files of their own under *folder*; each one's location and partition key."""
-    target = make_folder(folder)
     name = f"{uuid4().hex}-{{uuid}}"
     split = options or f", FILE_SIZE_BYTES {FILE_SIZE}"
     try:
-        written = connection.execute(
-            f"COPY ({rows}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, "
-            f"FIELD_IDS {_field_ids(metadata.schema().fields)}, APPEND, "
-            f"FILENAME_PATTERN {literal(name)}, RETURN_STATS{split})"
-        ).fetchall()
+        with writable(connection, folder) as target:
+            written = connection.execute(
+                f"COPY ({rows}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, "
+                f"FIELD_IDS {_field_ids(metadata.schema().fields)}, APPEND, "
+                f"FILENAME_PATTERN {literal(name)}, RETURN_STATS{split})"
+            ).fetchall()
     except BaseException:
         # On a full disk the half of a file would be what fills it.
         remove_files(folder, start=name.partition("{")[0])
@@ -204,9 +204,7 @@ def _data_file(
     location: str, *, partition: Record, metadata: TableMetadata, io: FileIO
 ) -> DataFile:
     """The file at *location* as a manifest describes it."""
-    source = io.new_input(location)
-    with source.open() as stream:
-        footer = read_metadata(stream)
+    footer, size = read_footer(location, io=io)
     ids = _leaf_ids(metadata.schema())
     paths = [footer.schema.column(n).path for n in range(footer.num_columns)]
     statistics = data_file_statistics_from_parquet_metadata(
@@ -221,7 +219,7 @@ def _data_file(
         file_path=location,
         file_format=FileFormat.PARQUET,
         partition=partition,
-        file_size_in_bytes=len(source),
+        file_size_in_bytes=size,
         sort_order_id=None,
         spec_id=metadata.default_spec_id,
         equality_ids=None,

@@ -92,7 +92,8 @@ class LandingFile(RatBase):
     size_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     content_type: Mapped[str] = mapped_column(String(128), server_default="")
     uploaded_at: Mapped[now]  # when it was first seen
-    version: Mapped[str]  # sha256:…
+    version: Mapped[str]  # sha256:…, and etag:… in S3
+    s3_version_id: Mapped[str | None]  # where the bucket keeps versions
     mark: Mapped[
         str
     ]  # size and time on disk; while it stays, the content is not hashed again

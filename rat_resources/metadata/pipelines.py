@@ -89,6 +89,8 @@ class PipelineVersion(RatBase):
     version_number: Mapped[int]
     message: Mapped[str] = mapped_column(server_default="")
     published_versions: Mapped[Json] = mapped_column(server_default="{}")
+    # The same names → the versions of S3 that their objects are, where the bucket keeps versions.
+    s3_version_ids: Mapped[Json] = mapped_column(server_default="{}")
     created_at: Mapped[now]
     release_number: Mapped[int] = mapped_column(ForeignKey("rat.releases.number"))
     # Stored parsed, so that a thousand pipelines load by one query and no file is read.

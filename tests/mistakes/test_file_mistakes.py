@@ -17,7 +17,7 @@ from rat_resources import landing, releases
 from rat_resources.metadata.landing import ClaimState, LandingClaim, LandingFile
 from rat_resources.metadata.runs import Run
 from rat_sensors.landing import describe, look_around
-from tests.factories import Shop
+from tests.factories import Shop, folder_of
 
 NOBODY = 65534
 GOOD = "id,name,amount\n1,ann,2.5\n2,bob,3\n"
@@ -51,7 +51,7 @@ ZONES = ("plain", "typed", "strict", "new")
 
 def zone_folder(shop: Shop, zone: str) -> Path:
     """Where the files of a zone lie."""
-    return shop.whole.settings.store / "shop" / "landing" / zone
+    return folder_of(shop.whole.settings.store) / "shop" / "landing" / zone
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -14,7 +14,7 @@ import pytest
 from rat_resources.metadata.landing import ClaimState
 from rat_resources.settings import Settings
 from tests import conftest
-from tests.factories import Shop
+from tests.factories import Shop, folder_of
 from tests.hooks import settle, when
 from tests.rat_assets.test_cli import spawn
 
@@ -185,7 +185,7 @@ result = pa.table({'n': [1]})
 
     (run,) = shop.runs()
     assert report.succeeded, report.tables
-    path = shop.whole.settings.store / (run.logs_s3_path or "")
+    path = folder_of(shop.whole.settings.store) / (run.logs_s3_path or "")
     assert path.stat().st_size < 200_000
     assert "printed more than 1000 lines" in path.read_text()
 
@@ -260,7 +260,7 @@ def test_a_full_warehouse_is_cleaned_up_and_the_files_are_read_again(
     report = small_shop.run()
     told = report.tables[0].error or ""
     assert_nothing_is_half_done(small_shop, main=before)
-    data = [*settings.warehouse.rglob("*.parquet")]
+    data = [*folder_of(settings.warehouse).rglob("*.parquet")]
     small_shop.publish(bronze({"numbers": reading(rows=10)}))
     again = small_shop.run()
 

@@ -20,7 +20,7 @@ from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.names import TableName
 from rat_resources.reaping import DIED
 from rat_resources.reconciliation import end_dead_run, reconcile
-from tests.factories import Shop
+from tests.factories import Shop, folder_of
 from tests.hooks import cancel, dagster_status, settle, when
 
 NUMBERS = "shop/pipelines/bronze/numbers"
@@ -162,7 +162,9 @@ def test_what_goes_wrong_after_the_merge_publishes_nothing_twice(shop: Shop) -> 
     shop.publish(
         {f"{NUMBERS}/pipeline.sql": APPENDING, f"{NUMBERS}/config.yaml": TWICE}
     )
-    (shop.whole.settings.store / "_logs").write_text("in the way of all logs")
+    (folder_of(shop.whole.settings.store) / "_logs").write_text(
+        "in the way of all logs"
+    )
 
     report = shop.run()
 

@@ -31,7 +31,8 @@ from rat_resources.releases import (
 )
 from rat_resources.retirement import ReadError
 from rat_resources.specs import PipelineSpec
-from rat_resources.store import Store
+from rat_resources.store import LocalStore, Store
+from tests.factories import folder_of
 
 BRONZE = "SELECT * FROM '{{ landing_zone('z') }}/a.csv'"
 SILVER = "SELECT * FROM {{ ref('bronze.a') }}"
@@ -40,7 +41,7 @@ A, B = TableName("nyc", "bronze", "a"), TableName("nyc", "silver", "b")
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+    return LocalStore(tmp_path / "store")
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ def test_nothing_is_published_when_anything_is_wrong(
         "pipelines/tin:1: tin is no layer; layers are bronze, silver, gold",
     ]
     assert loaded(metadata) == {}
-    assert not store.root.exists()
+    assert not folder_of(store.root).exists()
 
 
 def test_a_circle_is_refused_with_its_way(

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from rat_resources.landing import Zone
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.automation import Wish
-from rat_resources.store import Store
+from rat_resources.store import LocalStore
 from rat_sensors.landing import await_change, build_landing_sensor, folder_marks, rotate
 from tests.rat_resources.rows import make_pipeline, make_trigger, make_zone, put
 
@@ -30,7 +30,7 @@ def test_a_tick_notices_a_file_and_wishes_for_its_pipeline_once(
         zone = make_zone(tx)
         make_trigger(tx, pipeline_id)
     os.utime(put(tmp_path, zone, "a.csv"), (1, 1))
-    resources = {"metadata": metadata, "store": Store(tmp_path)}
+    resources = {"metadata": metadata, "store": LocalStore(tmp_path)}
 
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance, resources=resources)

@@ -12,7 +12,7 @@ from rat_resources.metadata.automation import Wish
 from rat_resources.names import TableName
 from rat_resources.retirement import retire
 from rat_resources.specs import pipeline_folder
-from rat_resources.store import Store
+from rat_resources.store import LocalStore
 from rat_resources.wishes import Node
 from rat_sensors import wishes as sensors
 
@@ -45,7 +45,7 @@ def published(metadata: Metadata, tmp_path: Path) -> None:
     folder = tmp_path / "tree" / pipeline_folder(ORDERS)
     folder.mkdir(parents=True)
     (folder / "pipeline.sql").write_text("SELECT 1 AS id")
-    releases.publish(metadata, Store(tmp_path / "store"), folder=tmp_path / "tree")
+    releases.publish(metadata, LocalStore(tmp_path / "store"), folder=tmp_path / "tree")
     with metadata.transaction() as tx:
         (pipeline,) = releases.load(tx)
         wishes.wish(tx, pipeline.pipeline_id, label="schedule:0 * * * *", reason="1")
@@ -123,7 +123,7 @@ def test_a_run_that_was_taken_out_of_the_queue_does_not_come_back(
 def test_what_a_retired_pipeline_is_still_wished_to_do_ends(
     metadata: Metadata, dagster: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    retire(metadata, Store(tmp_path / "store"), [str(ORDERS)])
+    retire(metadata, LocalStore(tmp_path / "store"), [str(ORDERS)])
     with metadata.transaction() as tx:
         pipeline_id = tx.scalars(select(Wish.pipeline_id)).one()
         wishes.wish(tx, pipeline_id, label="auto", reason="a file that was on its way")

@@ -13,7 +13,7 @@ from rat_resources.audit import COMPARISONS
 from rat_resources.errors import MetadataError
 from rat_resources.lake.refs import MAIN, Namespace, Put
 from rat_resources.mirror import log
-from tests.factories import Shop
+from tests.factories import Shop, folder_of
 from tests.hooks import when
 
 PAGE = Path(__file__).parents[3] / "docs" / "audit.md"
@@ -118,7 +118,7 @@ def test_a_branch_that_a_run_left_is_told(open_shop: Shop) -> None:
 
 def test_a_damaged_object_is_told(open_shop: Shop) -> None:
     log.catch_up(open_shop.whole.metadata)
-    root = open_shop.whole.settings.store / "_objects" / "sha256"
+    root = folder_of(open_shop.whole.settings.store) / "_objects" / "sha256"
     damaged = next(path for path in root.rglob("*") if path.is_file())
     damaged.write_text("else")
 

@@ -24,6 +24,7 @@ from rat_resources.metadata.chm import Client, Pipeline, Run
 from rat_resources.metadata.external_runs import ExternalFile, RejectedEvent
 from rat_resources.metadata.landing import FileState, LandingFile
 from rat_resources.settings import Settings
+from tests.factories import folder_of
 from tests.rat_resources.external_runs.rows import make_client, make_external, runs
 
 ZONE = "chm/landing/external_runs"
@@ -59,7 +60,7 @@ def event(name: object, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - whatev
 def land(intake: Intake, events: Sequence[object], name: str = "a.jsonl") -> Path:
     """A file in the zone, of events or of lines as they are."""
     lines = [each if isinstance(each, str) else json.dumps(each) for each in events]
-    path = intake.root / ZONE / name
+    path = folder_of(intake.root) / ZONE / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines))
     return path
@@ -79,7 +80,7 @@ def test_a_file_is_recorded_once_and_moved_aside(
     report = intake.run()
     again = intake.run()
 
-    aside = intake.root / ZONE / "_processed" / "d1" / "a.jsonl"
+    aside = folder_of(intake.root) / ZONE / "_processed" / "d1" / "a.jsonl"
     assert (report.files, report.good, report.bad, report.created) == (1, 5, 0, [])
     assert (again.files, again.good) == (0, 0)
     assert aside.is_file()
@@ -109,7 +110,7 @@ def test_the_same_events_three_times_are_each_run_once(
         land(intake, events)
         unread = intake.run()
         assert unread.files == 0
-        assert not (intake.root / ZONE / "a.jsonl").exists()
+        assert not (folder_of(intake.root) / ZONE / "a.jsonl").exists()
         events = [*events, ""]
         land(intake, events)
         counts.append(intake.run().outcomes)
@@ -288,7 +289,7 @@ def test_a_file_on_which_runs_die_waits_for_a_person(
 def test_a_compressed_file_is_taken_and_a_useless_one_is_told(
     metadata: Metadata, intake: Intake
 ) -> None:
-    folder = intake.root / ZONE
+    folder = folder_of(intake.root) / ZONE
     folder.mkdir(parents=True)
     (folder / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps(event("z")).encode()))
     land(intake, ["id,status", "1,success"], name="c.csv")

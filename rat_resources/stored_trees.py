@@ -1,0 +1,51 @@
+"""The folder tree that a store holds: what is there is published by `rat publish` without a folder.
+
+Reading a tree of local files is `trees`; one in S3 is copied first.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rat_resources.store import Store
+from rat_resources.trees import Tree, read_tree, shown
+
+# {namespace}/pipelines/{layer}/{name}/…, and {namespace}/landing/{zone}.yaml
+PIPELINES, LANDING = "pipelines", "landing"
+
+
+def read_stored(store: Store) -> Tree:
+    """Read every pipeline and zone description that *store* holds."""
+    if isinstance(store.root, Path):
+        return read_tree(store.root)
+    with TemporaryDirectory(prefix="rat-tree-") as folder:
+        root = Path(folder)
+        for namespace in store.folders():
+            for key in code_of(store, namespace):
+                target = root / key
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(store.read(key))
+        return called(read_tree(root), before=shown(root), now=str(store.root))
+
+
+def code_of(store: Store, namespace: str) -> list[str]:
+    """The keys of a namespace that a publication reads: none of its landing files."""
+    pipelines = store.list(f"{namespace}/{PIPELINES}")
+    return [*pipelines, *store.files(f"{namespace}/{LANDING}")]
+
+
+def called(tree: Tree, *, before: str, now: str) -> Tree:
+    """*tree* with every path as it is called in the store."""
+    return Tree(
+        sources=tuple(
+            replace(each, folder=each.folder.replace(before, now, 1))
+            for each in tree.sources
+        ),
+        zones=tuple(
+            replace(each, path=each.path.replace(before, now, 1)) for each in tree.zones
+        ),
+        problems=tuple(
+            replace(each, path=each.path.replace(before, now, 1))
+            for each in tree.problems
+        ),
+    )
