@@ -304,7 +304,7 @@ def copy_tree(store: Store, tree: Tree) -> None:
             f"{zone.namespace}/landing/{zone.name}.yaml", zone.content.encode()
         )
     for key, content in tree.retentions:
-        write_changed(store, key, content.encode())
+        store.write_changed(key, content.encode())
 
 
 def copy_source(store: Store, source: PipelineSource) -> None:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from rat_resources.store import Store
 from rat_resources.trees import Tree, read_tree, shown
 
-# {namespace}/pipelines/{layer}/{name}/…, and {namespace}/landing/{zone}.yaml
+# {namespace}/pipelines/{layer}/{name}/…, {namespace}/landing/{zone}.yaml and {namespace}/retention.yaml
 PIPELINES, LANDING = "pipelines", "landing"
 
 
@@ -31,12 +31,13 @@ def read_stored(store: Store) -> Tree:
 def code_of(store: Store, namespace: str) -> list[str]:
     """The keys of a namespace that a publication reads: none of its landing files."""
     pipelines = store.list(f"{namespace}/{PIPELINES}")
-    return [*pipelines, *store.files(f"{namespace}/{LANDING}")]
+    return [*pipelines, *store.files(f"{namespace}/{LANDING}"), *store.files(namespace)]
 
 
 def called(tree: Tree, *, before: str, now: str) -> Tree:
     """*tree* with every path as it is called in the store."""
-    return Tree(
+    return replace(
+        tree,
         sources=tuple(
             replace(each, folder=each.folder.replace(before, now, 1))
             for each in tree.sources

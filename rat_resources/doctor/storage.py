@@ -8,22 +8,28 @@ from rat_resources import landing
 from rat_resources.doctor.findings import Findings, fine, problem
 from rat_resources.doctor.machine import free_space, nearest_existing
 from rat_resources.metadata import Metadata, find_server
-from rat_resources.settings import Settings, local_folder
+from rat_resources.places import Place
+from rat_resources.settings import Settings
 
 
 def store(settings: Settings) -> Findings:
     """What is to be said of the store."""
-    yield from place("store", "RAT_STORE", settings.store.as_uri())
+    yield from place("store", "RAT_STORE", settings.store)
 
 
 def warehouse(settings: Settings) -> Findings:
     """What is to be said of the warehouse."""
-    yield from place("warehouse", "RAT_WAREHOUSE", settings.warehouse.as_uri())
+    yield from place("warehouse", "RAT_WAREHOUSE", settings.warehouse)
 
 
-def place(part: str, variable: str, url: str) -> Findings:
+def place(part: str, variable: str, where: Place) -> Findings:
     """Whether a place can be written and read."""
-    yield from folder(part, variable, local_folder(variable, url, default=Path()))
+    if isinstance(where, Path):
+        yield from folder(part, variable, where)
+        return
+    from rat_resources.doctor import bucket  # noqa: PLC0415 - a RAT of local files has none
+
+    yield from bucket.examine(part, where)
 
 
 def folder(part: str, variable: str, path: Path) -> Findings:
@@ -57,7 +63,9 @@ def duckdb(settings: Settings) -> Findings:
 
 def zones(settings: Settings) -> Findings:
     """Whether every landing zone can be read."""
-    root = local_folder("RAT_STORE", settings.store.as_uri(), default=Path())
+    root = settings.store
+    if not isinstance(root, Path):
+        return  # whoever may list and read the store's bucket, may so its zones
     with (
         Metadata.connect(find_server(settings)) as metadata,
         metadata.transaction() as tx,

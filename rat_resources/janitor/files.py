@@ -18,9 +18,11 @@ DRAFT = re.compile(r"\.upload-[0-9a-f]{32}|\..*\.[0-9a-f]{32}\.tmp")
 def find(scene: Scene) -> Iterator[Batch]:
     """The drafts that nobody writes to any more."""
     cutoff = scene.cutoff("drafts")
-    if cutoff is None:
+    root = scene.whole.store.root
+    # In S3 a file is whole or not there at all.
+    if cutoff is None or not isinstance(root, Path):
         return
-    for path in drafts(scene.whole.store.root):
+    for path in drafts(root):
         if changed_at(path) < cutoff.timestamp():
             yield Batch({"drafts": 1}, partial(path.unlink, missing_ok=True))
 

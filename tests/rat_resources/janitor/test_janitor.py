@@ -17,7 +17,7 @@ from rat_resources.janitor import dagster_runs
 from rat_resources.janitor.chores import Batch, Chore, Scene
 from rat_resources.metadata import Metadata
 from rat_resources.mirror.rebuilding import rebuild
-from tests.factories import ORDERS, Shop
+from tests.factories import ORDERS, Shop, folder_of
 from tests.rat_resources.janitor.ages import clean_later, make_runs, settle
 from tests.rat_resources.mirror.dagster_jobs import contents
 
@@ -198,7 +198,7 @@ def test_a_namespace_that_cannot_be_read_keeps_everything(open_shop: Shop) -> No
 
 
 def test_what_crashes_leave_in_folders_goes(shop: Shop) -> None:
-    store, home = shop.whole.store.root, shop.whole.settings.home
+    store, home = folder_of(shop.whole.store.root), shop.whole.settings.home
     (store / "shop" / "landing" / "orders").mkdir(parents=True)
     drafts = [
         store / "shop" / "landing" / "orders" / f".upload-{'a' * 32}",
@@ -230,7 +230,9 @@ def test_processed_files_go_where_the_zone_says_so(shop: Shop) -> None:
     )
     shop.land("first.csv", "id,customer,amount\n1,ann,10\n")
     assert shop.run("shop.bronze.orders").succeeded
-    folder = shop.whole.store.root / "shop" / "landing" / "orders" / "_processed"
+    folder = (
+        folder_of(shop.whole.store.root) / "shop" / "landing" / "orders" / "_processed"
+    )
     assert list(folder.rglob("*.csv"))
 
     cleaned = clean_later(shop)
@@ -279,7 +281,7 @@ def test_a_chore_that_fails_stops_no_other(shop: Shop) -> None:
 def test_the_command_counts_what_would_go(
     shop: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draft = shop.whole.store.root / f".x.{'a' * 32}.tmp"
+    draft = folder_of(shop.whole.store.root) / f".x.{'a' * 32}.tmp"
     draft.touch()
     os.utime(draft, (0, 0))
 

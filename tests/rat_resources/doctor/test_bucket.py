@@ -1,0 +1,34 @@
+"""The doctor tries a bucket out, and leaves nothing there."""
+
+from rat_resources.doctor import bucket as doctor
+from rat_resources.doctor.findings import Level
+from rat_resources.places import S3Place
+from rat_resources.s3_store import S3Store
+from tests.servers.s3 import S3Server
+
+
+def test_a_bucket_with_versions_is_fine_and_nothing_stays_in_it(bucket: str) -> None:
+    place = S3Place(bucket, "rat")
+
+    found = [*doctor.examine("store", place)]
+
+    assert {each.level for each in found} == {Level.OK}
+    assert S3Store(S3Place(bucket)).list() == []
+
+
+def test_a_bucket_without_versions_is_a_warning_with_the_command(
+    s3_server: S3Server, bucket: str
+) -> None:
+    place = S3Place(s3_server.make_bucket(versioned=False), "rat")
+
+    *_, versions = doctor.examine("store", place)
+
+    assert versions.level is Level.WARNING
+    assert "put-bucket-versioning" in versions.fix
+
+
+def test_a_bucket_that_is_not_there_is_a_problem(bucket: str) -> None:
+    (found,) = doctor.examine("store", S3Place(f"{bucket}-not"))
+
+    assert found.level is Level.PROBLEM
+    assert "make the bucket" in found.fix
