@@ -711,6 +711,38 @@ def clean(*, dry_run: bool, as_json: bool) -> int:
 
 
 @rat.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(file: Path) -> None:
+    """Write everything that RAT knows into FILE, at one moment.
+
+    That is Postgres with Dagster's tables, and the branches; runs may go on. The store and the
+    warehouse are files already, and are not in it.
+    """
+    from rat_assets.commands import backing_up
+
+    backing_up.backup(file)
+
+
+@rat.command()
+@click.argument("file", type=EXISTING_FILE)
+@click.option("--force", is_flag=True, help="Replace what stands there.")
+@click.option(
+    "--reset-main",
+    is_flag=True,
+    help="Take a Nessie server's main back; a tag keeps what it was.",
+)
+def restore(file: Path, *, force: bool, reset_main: bool) -> None:
+    """Make this RAT what FILE holds: all of it, or nothing.
+
+    What was under way when the backup was taken is ended. The store and the warehouse must be
+    there as they were, or newer.
+    """
+    from rat_assets.commands import backing_up
+
+    backing_up.restore(file, force=force, reset_main=reset_main)
+
+
+@rat.command()
 @click.option(
     "--limit",
     default=20,

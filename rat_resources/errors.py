@@ -17,6 +17,7 @@
     │   ├── MetadataError       … Postgres cannot be started, reached or used
     │   ├── StoreError          … the store or the warehouse cannot be read or written
     │   ├── CatalogError        … the server of the refs cannot be reached or used
+    │   ├── BackupError         … a backup cannot be made, read, or restored here
     │   ├── PartnerError        … a partner's API cannot be asked, or answers with nonsense
     │   └── ExhaustedError      … memory or disk ran out
     └── RetryError              nobody: the same thing again may succeed
@@ -134,6 +135,10 @@ class StoreError(OperatorError):
 
 class CatalogError(OperatorError):
     """The server of the refs cannot be used; nothing was done."""
+
+
+class BackupError(OperatorError):
+    """The backup cannot be used."""
 
 
 class PartnerError(OperatorError):

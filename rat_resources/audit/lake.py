@@ -5,6 +5,7 @@ Commits never change, so what is read of the catalog after the snapshot is what 
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pyiceberg.table import Table
@@ -18,6 +19,7 @@ from rat_resources.audit.comparison import (
     Side,
     never,
 )
+from rat_resources.backup.references import RESTORED, RESTORED_AT
 from rat_resources.errors import StoreError
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
@@ -38,6 +40,7 @@ LAST_PUBLICATION = """
     LEFT JOIN unnest(CAST(:commits AS text[])) WITH ORDINALITY AS made(hash, position)
         ON made.hash = run.commit
     WHERE publication.state IN ('published', 'closed') AND run.commit IS NOT NULL
+        AND (made.hash IS NOT NULL OR publication.published_at > CAST(:since AS timestamptz))
     ORDER BY made.position NULLS FIRST, publication.published_at DESC
     LIMIT 1
 )
@@ -66,7 +69,7 @@ WHERE publication.state IN ('merging', 'undoing')
 PUBLISHED_COMMITS = """
 SELECT run.commit AS id, run.id::text AS run
 FROM rat.runs AS run
-WHERE run.commit IS NOT NULL
+WHERE run.commit IS NOT NULL AND run.finished_at > CAST(:since AS timestamptz)
 """
 
 ON_MAIN = f"""
@@ -125,26 +128,56 @@ CROSS JOIN LATERAL jsonb_each_text(version.published_versions) AS file
 
 def walk_history(scene: Scene) -> Mapping[str, Any]:
     """The commits of main since the first publication, and the runs that they name."""
-    made = decided(scene)
+    past = decided(scene)
+    made = [asdict(each) for each in past.made]
     while made and made[-1]["run"] is None:
         made.pop()
-    return {"history": json.dumps(made)}
+    return {"history": json.dumps(made), "since": past.since}
 
 
 def find_head(scene: Scene) -> Mapping[str, Any]:
     """Where main is, and all that it was before."""
-    commits = [each["id"] for each in decided(scene)]
-    return {"head": commits[0], "first": commits[-1], "commits": commits}
+    past = decided(scene)
+    commits = [each.id for each in past.made]
+    return {
+        "head": commits[0],
+        "first": commits[-1],
+        "commits": commits,
+        "since": past.since,
+    }
 
 
-def decided(scene: Scene) -> list[dict[str, str | None]]:
-    """The commits of main, the newest first, without those whose runs have yet to hear of them."""
+@dataclass(frozen=True)
+class Made:
+    """A commit of main, and the run that it names."""
+
+    id: str
+    run: str | None
+
+
+@dataclass(frozen=True)
+class Past:
+    """The commits of main, the newest first, as far as the catalog remembers them."""
+
+    made: tuple[Made, ...]
+    since: str = "-infinity"  # what is older is known to Postgres alone
+
+
+def decided(scene: Scene) -> Past:
+    """What main was, without the commits whose runs have yet to hear of them.
+
+    A main that was put back on a new server begins where the old one was.
+    """
     undecided = {row.run_id for row in scene.tx.execute(text(UNDECIDED))}
-    made: list[dict[str, str | None]] = [
-        {"id": commit.hash, "run": commit.properties.get(RUN_ID)}
-        for commit in scene.whole.lake.refs.history(f"@{scene.head}")
-    ]
-    return [each for each in made if each["run"] not in undecided]
+    made: list[Made] = []
+    for commit in scene.whole.lake.refs.history(f"@{scene.head}"):
+        said = commit.properties
+        if RESTORED in said:
+            made.append(Made(said[RESTORED], None))
+            return Past(tuple(made), said[RESTORED_AT])
+        if said.get(RUN_ID) not in undecided:
+            made.append(Made(commit.hash, said.get(RUN_ID)))
+    return Past(tuple(made))
 
 
 def read_tables(scene: Scene) -> Mapping[str, Any]:

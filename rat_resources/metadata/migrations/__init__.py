@@ -111,6 +111,16 @@ def downgrade(engine: Engine, to: str = BASE) -> None:
         migrate(connection, lambda script, at: script._downgrade_revs(to, at))  # noqa: SLF001 - what alembic's own command calls
 
 
+def move_to(connection: Connection, revision: str) -> None:
+    """Take the database of a transaction to *revision*, which is older or newer."""
+    found = connection.scalar(text(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}"))
+    known = revisions()
+    if known.index(revision) > known.index(found):
+        migrate(connection, lambda script, at: script._upgrade_revs(revision, at))  # noqa: SLF001 - what alembic's own command calls
+    elif revision != found:
+        migrate(connection, lambda script, at: script._downgrade_revs(revision, at))  # noqa: SLF001 - what alembic's own command calls
+
+
 def ensure_schema(connection: Connection, name: str) -> None:
     """Create a schema; where an administrator made it, the right to do so is not needed."""
     exists = text("SELECT 1 FROM pg_namespace WHERE nspname = :name")
