@@ -161,4 +161,3 @@ def test_a_damaged_file_is_refused(shop: Shop, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BackupError, match="no whole backup"):
             restoring.restore(shop.whole.settings, tmp_path / name)
-
