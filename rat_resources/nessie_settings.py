@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from rat_resources.errors import SettingsError
 
@@ -117,7 +117,10 @@ def server_url(value: str) -> tuple[str, str | None, str | None]:
     host = parts.netloc.rpartition("@")[2]
     path = re.sub(r"/api(/v\d+)?/*$", "", parts.path.rstrip("/"))
     plain = urlunsplit((parts.scheme, host, path.rstrip("/"), "", ""))
-    return plain, parts.username, parts.password
+    user, password = (
+        each and unquote(each) for each in (parts.username, parts.password)
+    )
+    return plain, user, password
 
 
 def branch_name(name: str) -> str:

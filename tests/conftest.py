@@ -257,9 +257,19 @@ def name_rat(patch: pytest.MonkeyPatch, home: Path, database: URL) -> None:
 
 @pytest.fixture
 def settings(
-    rat_home: Path, database: URL, monkeypatch: pytest.MonkeyPatch
+    rat_home: Path,
+    database: URL,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Settings:
-    """Settings of this test's own; in the environment too, for whatever loads them there."""
+    """Settings of this test's own; in the environment too, for whatever loads them there.
+
+    A test that is parametrized with the servers to use, as in "nessie", has them instead of
+    what is embedded.
+    """
+    for each in getattr(request, "param", "embedded").split("+"):
+        if each != "embedded":
+            request.getfixturevalue(each)
     name_rat(monkeypatch, rat_home, database)
     return Settings.load()
 

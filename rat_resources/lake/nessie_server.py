@@ -151,7 +151,10 @@ class NessieServer:
 
     def _request(self, method: str, url: str, **what: Json) -> requests.Response:
         try:
-            return self.session.request(method, url, timeout=self.timeout, **what)
+            # What a session trusts, REQUESTS_CA_BUNDLE would overrule; not what a request says.
+            return self.session.request(
+                method, url, timeout=self.timeout, verify=self.session.verify, **what
+            )
         except requests.exceptions.RequestException as error:
             self._raise_unanswered(error)
 

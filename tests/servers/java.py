@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from pwd import getpwuid
 
 from tests.servers.processes import ServerError
 
@@ -53,7 +54,8 @@ def java_version(home: Path) -> int:
 def nessie_jar() -> Path:
     """Nessie's server, from Maven's repository on this machine; got there if need be."""
     group, name, version, _, kind = NESSIE.split(":")
-    repository = Path.home() / ".m2" / "repository"
+    # Maven asks the system where somebody is at home, not the environment.
+    repository = Path(getpwuid(os.getuid()).pw_dir) / ".m2" / "repository"
     folder = repository / group.replace(".", "/") / name / version
     jar = folder / f"{name}-{version}-{kind}.jar"
     if not jar.is_file():
