@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 
 from rat_assets import facts
 from rat_assets.changes import Changes
+from rat_assets.collision import Collision
 from rat_assets.computation import Computation
 from rat_assets.ending import Ending
 from rat_assets.hand_written import Body
@@ -43,7 +44,7 @@ from rat_resources import (
     versions,
     wishes,
 )
-from rat_resources.errors import CancelledError
+from rat_resources.errors import CancelledError, MergeConflictError
 from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.writing import Written
@@ -58,6 +59,7 @@ from rat_resources.specs import PipelineSpec
 from rat_resources.tasks import Wanted
 
 WAIT_FOR_LEASE = 0.1
+MOST_COLLISIONS = 5  # that rows are put on top of others'
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ class Attempt:
     retries: int = 0  # how often somebody tries again when it fails
     may_repeat: bool = False  # whether a conflict is met by the very same once more
     branch: str = ""
-    base_commit: str = ""
+    base_commit: str = ""  # of main, where everything is read
+    onto: str = ""  # of main, which the branch was made of
+    collisions: int = 0
     charts: tuple[Points, ...] = ()
     stack: ExitStack = field(default_factory=ExitStack)
     hold: Hold = field(init=False)
@@ -141,11 +145,8 @@ class Attempt:
                     self.compile(profile)
                 with phase("write") as profile:
                     self.write(profile)
-                with phase("test") as profile:
-                    self.test(profile)
-                self.trial.refuse_offenders()
-                with phase("publish") as profile:
-                    outcome = self.publish(profile)
+                while (outcome := self.test_and_publish()) is None:
+                    pass  # our rows are on top of what others have published meanwhile
         except BaseException as error:
             # A second Ctrl-C must not leave half of it.
             with uninterrupted():
@@ -290,7 +291,7 @@ class Attempt:
                 dagster_run_id=step.dagster_run_id,
             )
         self.intake.look(now=started_at)
-        self.base_commit = platform.lake.refs.head(MAIN)
+        self.base_commit = self.onto = platform.lake.refs.head(MAIN)
         faults.point("branch")
         # Never used again: a late merge of a recreated branch would be applied.
         self.ending.branch = self.branch = f"run-{self.run_id}-{self.hold.fence}"
@@ -372,6 +373,40 @@ class Attempt:
             properties={"rat.run_id": str(self.run_id)},
         )
 
+    def test_and_publish(self) -> Outcome | None:
+        """Publish what the tests let pass; None: it must be tested once more, on top of others' rows."""
+        phase = self.work.phase
+        with phase("test") as profile:
+            self.test(profile)
+        self.trial.refuse_offenders()
+        try:
+            with phase("publish") as profile:
+                return self.publish(profile)
+        except MergeConflictError as error:
+            self.meet(error)
+            return None
+
+    def meet(self, error: MergeConflictError) -> None:
+        """Put our rows on top of what others have published; a conflict where that cannot be."""
+        refs, before = self.platform.lake.refs, self.branch
+        met = Collision(self.work, error, self.onto, head=refs.head(MAIN))
+        refusal = met.refusal
+        if refusal is not None or self.collisions == MOST_COLLISIONS:
+            self.journal.say(f"others published first; {refusal or 'once more'}")
+            raise met.explain() from error
+        self.collisions += 1
+        self.journal.say("others published first: our rows go on top of theirs")
+        # No branch is ever made anew, and one that lives on is the owner's by its name.
+        branch = f"run-{self.run_id}-{self.hold.fence}.{self.collisions}"
+        refs.create(branch, at=f"{MAIN}@{met.head}")
+        self.ending.branch = self.branch = branch
+        self.onto = met.head
+        with self.platform.metadata.transaction() as tx:
+            runs.change_branch(tx, self.hold, branch=branch)
+        publishing.drop_branch(refs, before)
+        met.reapply(self.open_catalog())
+        self.trial.results.clear()
+
     def test(self, profile: Profile) -> None:
         """Run every quality test on what the branch holds now; read the charts if it may pass."""
         self.trial.run(profile)
@@ -398,7 +433,7 @@ class Attempt:
             dagster_run_id=self.step.dagster_run_id,
             branch=self.branch,
             from_hash=refs.head(self.branch),
-            expected_main=self.base_commit,
+            expected_main=self.onto,
             facts=stated,
         )
         with self.heart.uninterrupted():

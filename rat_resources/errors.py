@@ -171,11 +171,12 @@ class KeyConflict:
 class MergeConflictError(ConflictError):
     """Both sides changed the same table."""
 
-    def __init__(self, conflicts: Sequence[KeyConflict], *, fix: str = "") -> None:
+    def __init__(
+        self, conflicts: Sequence[KeyConflict], *, message: str = "", fix: str = ""
+    ) -> None:
         self.conflicts = tuple(conflicts)
-        super().__init__(
-            "; ".join(conflict.message for conflict in self.conflicts), fix=fix
-        )
+        told = "; ".join(conflict.message for conflict in self.conflicts)
+        super().__init__(message or told, fix=fix)
 
 
 class LostAnswerError(RetryError):

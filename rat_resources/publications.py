@@ -67,21 +67,28 @@ class Intent:
 
 
 def intend(tx: Session, intent: Intent) -> None:
-    """Write an intent, while the lease is ours and Dagster still wants the run."""
+    """Write an intent, while the lease is ours and Dagster still wants the run.
+
+    One that met a conflict takes the place of what the run intended before.
+    """
+    runs.refuse_abandoned(tx, intent.hold.run_id)
+    publication = lock(tx, intent.hold.run_id)
     leases.keep(tx, intent.hold)
     runs.refuse_stopped(tx, intent.dagster_run_id)
-    runs.refuse_abandoned(tx, intent.hold.run_id)
-    tx.add(
-        Publication(
+    if publication is None:
+        publication = Publication(
             run_id=intent.hold.run_id,
             pipeline_id=intent.hold.pipeline_id,
-            branch=intent.branch,
-            fence=intent.hold.fence,
-            from_hash=intent.from_hash,
-            expected_main=intent.expected_main,
-            facts=dict(intent.facts),
+            state=PublicationState.INTENDED,
         )
-    )
+        tx.add(publication)
+    elif publication.state != PublicationState.INTENDED:
+        raise LeaseLostError
+    publication.branch = intent.branch
+    publication.fence = intent.hold.fence
+    publication.from_hash = intent.from_hash
+    publication.expected_main = intent.expected_main
+    publication.facts = dict(intent.facts)
     tx.flush()
 
 

@@ -392,10 +392,10 @@ class BranchOwner:
 
     @classmethod
     def of(cls, branch: str) -> "BranchOwner | None":
-        """The owner that a branch's name tells: `run-<run id>-<fence>`."""
+        """The owner that a branch's name tells: `run-<run id>-<fence>`, or `….<n>` after collisions."""
         run_id, _, fence = branch.removeprefix(RUN_BRANCHES).rpartition("-")
         try:
-            return cls(uuid.UUID(run_id), int(fence))
+            return cls(uuid.UUID(run_id), int(fence.partition(".")[0]))
         except ValueError:
             return None
 

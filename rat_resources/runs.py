@@ -80,6 +80,12 @@ def begin(
     )
 
 
+def change_branch(tx: Session, hold: Hold, *, branch: str) -> None:
+    """Go on with a run on another branch, on top of what main has become; its inputs stay."""
+    leases.keep(tx, hold)
+    note(tx, hold.run_id, branch=branch)
+
+
 def pin(tx: Session, run_id: uuid.UUID, pins: Sequence[Pin]) -> None:
     """Write down which snapshots a run reads."""
     rows = [

@@ -108,7 +108,8 @@ WHERE concat_ws('.', known.namespace, known.layer, known.name)
 LEFT_BRANCHES = """
 SELECT branch.name AS id, run.status
 FROM unnest(CAST(:branches AS text[])) AS branch(name)
-JOIN rat.runs AS run ON branch.name = concat_ws('-', 'run', run.id, run.fence)
+JOIN rat.runs AS run
+    ON split_part(branch.name, '.', 1) = concat_ws('-', 'run', run.id, run.fence)
 WHERE run.status IN ('success', 'failed', 'cancelled')
     AND NOT EXISTS (
         SELECT FROM rat.leases WHERE holder = run.id AND expires_at > now()

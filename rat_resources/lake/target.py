@@ -111,6 +111,11 @@ def create_target(
     return Target(transaction, None)
 
 
+def open_target(table: Table) -> Target:
+    """The table with the columns and partitions that it has."""
+    return Target(_Transaction(table), table)
+
+
 def change_target(
     table: Table, *, schema: Schema, partition_by: Sequence[PartitionField]
 ) -> Target:

@@ -120,6 +120,9 @@ class Scene:
         assert beside.exitcode == 0
         self.set_right()
         self.look()
+        # A file that three runs have died of would wait for somebody.
+        assert self.shop.run(EVENTS).succeeded
+        print(f"{self.deaths} runs were killed so far", flush=True)  # noqa: T201
 
     def set_right(self) -> None:
         """Do what `rat reconcile` does, twice; the second time there is nothing to do."""

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from rat_assets.runner import RunReport
 from rat_resources import leases, publishing
+from rat_resources.audit import audit
 from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.pipelines import Pipeline
@@ -248,11 +249,8 @@ def test_what_others_publish_meanwhile_is_no_conflict(shop: Shop) -> None:
     assert shop.rows("shop.bronze.other") == [(1,)]
 
 
-@pytest.mark.parametrize("exists", [False, True], ids=["a new table", "an old table"])
-def test_a_conflict_is_run_again_on_top(shop: Shop, *, exists: bool) -> None:
+def test_a_conflict_is_run_again_on_top(shop: Shop) -> None:
     shop.publish({f"{NUMBERS}/pipeline.sql": APPENDING})
-    if exists:
-        shop.run()
 
     with when(
         "test", lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[70])
@@ -262,9 +260,85 @@ def test_a_conflict_is_run_again_on_top(shop: Shop, *, exists: bool) -> None:
     assert report.tables[0].status == "published", report.tables[0].error
     statuses = [run.status for run in shop.runs()][-2:]
     assert statuses == ["failed", "success"]
-    expected = [(0,), (1,), (2,)] * (2 if exists else 1) + [(70,)]
-    found = [row[:1] for row in shop.rows("shop.bronze.numbers")]
-    assert found == sorted(expected)
+    assert shop.rows("shop.bronze.numbers") == [(0,), (1,), (2,), (70,)]
+    assert shop.branches == []
+
+
+def test_rows_that_are_only_added_go_on_top_of_what_others_added(shop: Shop) -> None:
+    offends = "SELECT * FROM {{ this }} WHERE n > 70"
+    shop.publish(
+        {
+            f"{NUMBERS}/pipeline.sql": APPENDING,
+            f"{NUMBERS}/tests/quality/is_small.sql": f"-- @severity: warn\n{offends}",
+        }
+    )
+    shop.run()
+
+    with when(
+        "publish",
+        lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[70, 71]),
+    ):
+        report = shop.run()
+
+    (table,) = report.tables
+    first, second = shop.runs()
+    assert (table.status, table.error) == ("published", None)
+    assert (table.rows_written, table.rows_total, table.warned) == (3, 8, 1)
+    assert (first.status, second.status) == ("success", "success")
+    assert (second.branch or "").endswith(".1")
+    assert [row[0] for row in shop.rows("shop.bronze.numbers")] == [
+        *(0, 0, 1, 1, 2, 2),
+        *(70, 71),
+    ]
+    assert shop.branches == []
+    assert [each for each in audit(shop.whole).lines if "lake.tables" in each] == []
+
+
+def test_what_others_added_is_tested_with_our_rows_before_they_are_merged(
+    shop: Shop,
+) -> None:
+    offends = "SELECT n FROM {{ this }} GROUP BY n HAVING count(*) > 2"
+    shop.publish(
+        {
+            f"{NUMBERS}/pipeline.sql": APPENDING,
+            f"{NUMBERS}/tests/quality/is_rare.sql": f"-- @severity: error\n{offends}",
+        }
+    )
+    shop.run()
+
+    with when(
+        "publish", lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[1])
+    ):
+        report = shop.run()
+
+    assert report.tables[0].status == "failed"
+    assert len(shop.rows("shop.bronze.numbers")) == 4
+    assert shop.branches == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "-- @merge_strategy: append_only\n"
+        "SELECT range + (SELECT count(*) FROM {{ this }}) AS n FROM range(3)",
+        "-- @merge_strategy: full_refresh\nSELECT range AS n FROM range(3)",
+        "-- @merge_strategy: incremental\n-- @unique_key: n\n"
+        "SELECT range AS n FROM range(5)",
+    ],
+    ids=["reads this", "replaces", "upserts"],
+)
+def test_what_is_more_than_added_rows_is_computed_again(shop: Shop, code: str) -> None:
+    shop.publish({f"{NUMBERS}/pipeline.sql": APPENDING})
+    shop.run()
+    shop.publish({f"{NUMBERS}/pipeline.sql": code})
+
+    with when(
+        "publish", lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[70])
+    ):
+        report = shop.run()
+
+    assert report.tables[0].status == "published", report.tables[0].error
+    assert [run.status for run in shop.runs()][1:] == ["failed", "success"]
     assert shop.branches == []
 
 
@@ -272,7 +346,7 @@ APPENDING = "-- @merge_strategy: append_only\nSELECT range AS n FROM range(3)"
 
 
 def test_a_second_conflict_is_a_failure(shop: Shop) -> None:
-    shop.publish({f"{NUMBERS}/pipeline.sql": APPENDING})
+    shop.publish(QUERY)
     again = when(
         "test", lambda: write_elsewhere(shop, "shop.bronze.numbers", values=[2])
     )
@@ -287,7 +361,10 @@ def test_a_second_conflict_is_a_failure(shop: Shop) -> None:
         report = shop.run()
     again.__exit__(None, None, None)
 
-    assert report.tables[0].status == "failed"
+    (table,) = report.tables
+    assert table.status == "failed"
+    assert "we: 1 → 3 rows by overwrite" in (table.error or "")
+    assert ": 1 → 2 rows by append" in (table.error or "")
     assert [run.status for run in shop.runs()] == ["failed", "failed"]
     assert shop.rows("shop.bronze.numbers") == [(1,), (2,)]
     assert shop.branches == []
