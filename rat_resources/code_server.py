@@ -1,14 +1,23 @@
-"""The code server of `rat dev`: where it listens, and how it learns of a new release."""
+"""The code server, that of `rat dev` or of a deployment: where it listens, and how it learns of a release."""
 
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import TypedDict
 
 from rat_resources.settings import Settings
 
 # macOS allows 103 bytes, Linux 107.
 LONGEST_SOCKET_PATH = 103
 PROCESSES = Path("/proc")
+
+
+class Address(TypedDict, total=False):
+    """What a client of Dagster's needs to find a server."""
+
+    host: str
+    port: int
+    socket: str
 
 
 def socket_path(settings: Settings) -> Path:
@@ -22,17 +31,26 @@ def socket_path(settings: Settings) -> Path:
 
 def reload(settings: Settings) -> bool:
     """Let a running code server load the current release; False when none runs."""
-    path = socket_path(settings)
-    if not path.exists():
+    place = address(settings)
+    if place is None:
         return False
     from dagster._core.errors import DagsterUserCodeUnreachableError  # noqa: PLC0415
     from dagster._grpc.client import DagsterGrpcClient  # noqa: PLC0415
 
     try:
-        DagsterGrpcClient(socket=str(path)).reload_code(timeout=60)
+        DagsterGrpcClient(**place).reload_code(timeout=60)
     except DagsterUserCodeUnreachableError:
         return False
     return True
+
+
+def address(settings: Settings) -> Address | None:
+    """Where the code server listens; None when none does."""
+    if settings.code_server is not None:
+        host, port = settings.code_server
+        return Address(host=host, port=port)
+    path = socket_path(settings)
+    return Address(socket=str(path)) if path.exists() else None
 
 
 def is_dagster_dev_running() -> bool:

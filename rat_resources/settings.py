@@ -53,6 +53,7 @@ class Settings:
     retention: str  # as it is written; what it means is rat_resources.retention
     sources: Mapping[str, Source]
     nessie: NessieSettings | None = None  # None: the refs are kept in Postgres
+    code_server: tuple[str, int] | None = None  # None: that of `rat dev`, if it runs
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -73,6 +74,7 @@ class Settings:
             retention=environ.get("RAT_RETENTION") or "",
             sources={name: "environment" for name in VARIABLES if environ.get(name)},
             nessie=NessieSettings.load(environ),
+            code_server=host_and_port("RAT_CODE_SERVER", environ),
         )
 
     @property
@@ -93,6 +95,9 @@ class Settings:
             "DAGSTER_HOME": str(self.dagster_home),
         }
         pinned |= self.nessie.environ if self.nessie else {}
+        pinned |= (
+            {"RAT_CODE_SERVER": joined(self.code_server)} if self.code_server else {}
+        )
         return pinned | (
             ({"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {})
             | ({"RAT_RETENTION": self.retention} if self.retention else {})
@@ -110,6 +115,7 @@ class Settings:
             "RAT_ENV": self.environment,
             "RAT_RETENTION": self.retention,
             "DAGSTER_HOME": str(self.dagster_home),
+            "RAT_CODE_SERVER": joined(self.code_server),
             "RAT_DEBUG": "1" if shows_tracebacks() else "",
             **dict.fromkeys(nessie_settings.VARIABLES, ""),
             **(self.nessie.shown if self.nessie else {}),
@@ -137,8 +143,26 @@ VARIABLES = {
     "RAT_ENV": "the environment that this RAT is: prod (the default), staging or dev",
     "RAT_RETENTION": "how long what is told is kept, such as runs=90d,logs=30d",
     "DAGSTER_HOME": "the folder of dagster.yaml",
+    "RAT_CODE_SERVER": "host:port of the code server that hears of a publish, where `rat dev` is not used",
     "RAT_DEBUG": "1 shows the traceback of an error that nobody expected",
 }
+
+
+def host_and_port(variable: str, environ: Mapping[str, str]) -> tuple[str, int] | None:
+    """The place that *variable* names, None where it is not set; SettingsError if it is none."""
+    value = environ.get(variable)
+    if not value:
+        return None
+    host, _, port = value.rpartition(":")
+    if host and port.isdecimal():
+        return host, int(port)
+    message = f"{variable}={value} is no place in a network"
+    raise SettingsError(message, fix=f"write {variable}=host:port")
+
+
+def joined(place: tuple[str, int] | None) -> str:
+    """A host and a port as people write them."""
+    return f"{place[0]}:{place[1]}" if place else ""
 
 
 ENVIRONMENTS = ("dev", "staging", "prod")

@@ -12,6 +12,7 @@ from rat_resources import code_server, releases, rollback
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from rat_resources.releases import Release
+from rat_resources.settings import joined
 
 NAMED = 5  # of the pipelines that a folder does not hold
 
@@ -71,8 +72,13 @@ def say(whole: Platform, release: Release, *, as_json: bool) -> None:
         click.echo(f"note: {note}", err=True)
     for warning in release.warnings:
         click.echo(f"warning: {warning}", err=True)
+    server = joined(whole.settings.code_server)
     if reloaded:
-        click.echo("`rat dev` has reloaded it")
+        click.echo(
+            f"{f'the code server {server}' if server else '`rat dev`'} has reloaded it"
+        )
+    elif release.is_new and server:
+        click.echo(f"warning: the code server {server} does not answer", err=True)
     elif release.is_new and code_server.is_dagster_dev_running():
         click.echo("press Reload in the Dagster UI to see it there")
 
