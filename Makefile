@@ -2,14 +2,14 @@
 # Variables such as RAT_HOME pass through: make demo RAT_HOME=/tmp/rat
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test test-crash lint format stop install
+.PHONY: help demo dev dev-servers test test-crash lint format stop install
 .SUFFIXES:
 
 # The uv of this machine, or one of our own.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/installed ## install, then play a year of real flights from files to gold
 	@.venv/bin/rat demo
@@ -17,11 +17,14 @@ demo: .venv/installed ## install, then play a year of real flights from files to
 dev: .venv/installed ## open the Dagster UI with everything switched on
 	@.venv/bin/rat dev
 
-test: .venv/installed ## run the whole test suite
-	@.venv/bin/pytest
+dev-servers: .venv/installed ## run Nessie and S3-compatible storage to try RAT with, and say how
+	@.venv/bin/python -m tests.servers.install && .venv/bin/python -m tests.servers
+
+test: .venv/installed ## run the whole test suite, on servers of its own
+	@.venv/bin/python -m tests.servers.install && .venv/bin/pytest
 
 test-crash: .venv/installed ## kill runs at every step, with every strategy, on every keeper of branches
-	@RAT_CRASH_ROUNDS=28 .venv/bin/pytest tests/crash -s
+	@.venv/bin/python -m tests.servers.install && RAT_CRASH_ROUNDS=28 .venv/bin/pytest tests/crash -s
 
 lint: .venv/installed ## check the formatting, the style and the types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy

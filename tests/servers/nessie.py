@@ -61,6 +61,7 @@ class Nessie:
     management: int
     warehouse: S3Warehouse | None = None
     options: tuple[str, ...] = ()
+    kept: Path | None = None  # where its store is; in the folder without it
 
     @classmethod
     def of(
@@ -69,6 +70,7 @@ class Nessie:
         *,
         warehouse: Callable[[], S3Warehouse] | None = None,
         options: tuple[str, ...] = (),
+        store: Path | None = None,
     ) -> "Nessie":
         """The server of *folder*, which need not run."""
 
@@ -86,6 +88,7 @@ class Nessie:
                 if chosen["warehouse"]
                 else None,
                 options=options,
+                kept=store,
             )
 
     @property
@@ -132,8 +135,8 @@ class Nessie:
 
     def command(self) -> list[str]:
         """How it is started."""
-        store = self.folder / "store"
-        store.mkdir(exist_ok=True)
+        store = self.kept or self.folder / "store"
+        store.mkdir(parents=True, exist_ok=True)
         return [
             str(find_java()),
             MEMORY,
@@ -151,9 +154,14 @@ class Nessie:
         ]
 
 
-def start(home: Path, warehouse: Callable[[], S3Warehouse] | None = None) -> Nessie:
+def start(
+    home: Path,
+    warehouse: Callable[[], S3Warehouse] | None = None,
+    *,
+    store: Path | None = None,
+) -> Nessie:
     """The server of a session, which whoever comes first starts."""
-    nessie = Nessie.of(home / FOLDER, warehouse=warehouse)
+    nessie = Nessie.of(home / FOLDER, warehouse=warehouse, store=store)
     nessie.start()
     return nessie
 
