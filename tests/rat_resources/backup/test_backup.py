@@ -2,17 +2,19 @@
 
 import json
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import URL, text
+from sqlalchemy.exc import OperationalError
 
 from rat_assets.commands import backing_up
 from rat_resources import audit
-from rat_resources.backup import restoring, tables
+from rat_resources.backup import restoring, tables, taking
 from rat_resources.backup.container import MANIFEST
 from rat_resources.backup.taking import back_up
-from rat_resources.errors import BackupError
+from rat_resources.errors import BackupError, ConflictError
 from rat_resources.metadata.landing import ClaimState
 from rat_resources.metadata.runs import RunStatus
 from rat_resources.platform import Platform
@@ -161,3 +163,29 @@ def test_a_damaged_file_is_refused(shop: Shop, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(BackupError, match="no whole backup"):
             restoring.restore(shop.whole.settings, tmp_path / name)
+
+
+def test_no_publication_is_between_its_merge_and_its_facts(open_shop: Shop) -> None:
+    metadata = open_shop.whole.metadata
+    move = "UPDATE rat.publications SET state = 'merging'"
+
+    with taking.no_merges(metadata), metadata.transaction() as tx:
+        tx.execute(text("SET LOCAL lock_timeout = '1ms'"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            tx.execute(text(move))
+
+
+def test_a_backup_gives_up_on_a_merge_that_nobody_finishes(
+    open_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = open_shop.whole.metadata
+    with metadata.transaction() as tx:
+        tx.execute(text("SET LOCAL session_replication_role = replica"))
+        tx.execute(text("UPDATE rat.publications SET state = 'merging'"))
+    monkeypatch.setattr(taking, "PATIENCE", timedelta(0))
+
+    with (
+        pytest.raises(ConflictError, match="run `rat reconcile`"),
+        taking.no_merges(metadata),
+    ):
+        pass
