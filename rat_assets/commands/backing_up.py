@@ -27,7 +27,6 @@ def restore(path: Path, *, force: bool, reset_main: bool) -> None:
     """Make this RAT what a backup holds, and say what is worth knowing."""
     from rat_resources.backup import restoring
     from rat_resources.instance import open_instance
-    from rat_resources.mirror import log
 
     restored = restoring.restore(
         Settings.load(), path, force=force, reset_main=reset_main
@@ -38,7 +37,6 @@ def restore(path: Path, *, force: bool, reset_main: bool) -> None:
     with open_instance() as instance:
         for line in restoring.settle(whole, instance):
             click.echo(line)
-    log.catch_up(whole.metadata)
     manifest = restored.manifest
     held = plural(manifest.rows, "row")
     click.echo(f"restored {held} as of {manifest.made_at}; see `rat audit`")

@@ -186,7 +186,7 @@ def commit(
     *,
     properties: Mapping[str, str],
 ) -> None:
-    """Make changes in one commit, so that nobody sees half of them."""
-    refs.commit(
-        branch, changes, message=f"restore {branch}", properties=dict(properties)
-    )
+    """Make changes in one commit, so that nobody sees half of them; none without a change."""
+    if changes:
+        message = f"restore {branch}"
+        refs.commit(branch, changes, message=message, properties=dict(properties))

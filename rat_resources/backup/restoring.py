@@ -18,6 +18,7 @@ from rat_resources.backup.container import Manifest, Reader, TableCopy, reading
 from rat_resources.errors import BackupError
 from rat_resources.instance import forget_daemon, upgrade_dagster
 from rat_resources.metadata import Metadata, find_server, migrations
+from rat_resources.mirror import log
 from rat_resources.platform import Platform, open_refs
 from rat_resources.reconciliation import (
     end_dead_run,
@@ -214,6 +215,7 @@ def settle(whole: Platform, instance: dg.DagsterInstance) -> list[str]:
         instance.report_run_failed(run, message=BEFORE)
         lines.append(f"Dagster run {run.run_id}: {BEFORE}")
     lines += reconcile(whole, instance, patience=long_enough(whole))
+    log.catch_up(whole.metadata)
     return [*lines, *processed_since(whole)]
 
 
