@@ -6,6 +6,7 @@ Maven, Maven and pgbouncer from the system's packages.
 
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 
 from tests.servers.java import find_java, install_packages, nessie_jar
 from tests.servers.processes import ServerError
@@ -13,16 +14,20 @@ from tests.servers.processes import ServerError
 
 def main() -> int:
     """Get everything that is missing; 1 if something cannot be had, with what to do."""
-    steps = (find_java, nessie_jar, find_pgbouncer)
-    problems = []
+    problems = [*missing(find_java, nessie_jar)]
+    # Without a pooler its tests are skipped.
+    for problem in (*problems, *missing(find_pgbouncer)):
+        sys.stderr.write(f"{problem}\n")
+    return 1 if problems else 0
+
+
+def missing(*steps: Callable[[], object]) -> Iterator[str]:
+    """What cannot be had, and what to do."""
     for step in steps:
         try:
             step()
         except ServerError as error:
-            problems.append(str(error))
-    for problem in problems:
-        sys.stderr.write(f"{problem}\n")
-    return 1 if problems else 0
+            yield str(error)
 
 
 def find_pgbouncer() -> None:
