@@ -345,7 +345,10 @@ class Rehearsal:
         """Write the table that would be; of a view, look at its rows."""
         work = self.work
         catalog = DraftCatalog(
-            work.platform.lake.refs, at=work.inputs.at, folder=self.folder / "tables"
+            work.platform.lake.refs,
+            at=work.inputs.at,
+            folder=self.folder / "tables",
+            warehouse=work.platform.lake.warehouse,
         )
         work.write(profile, catalog=catalog, inspect=self.inspect)
         if work.spec.is_view:

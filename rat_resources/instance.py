@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 from dagster import DagsterInstance, DagsterRun
@@ -233,7 +234,7 @@ class RatArtifactStorage(LocalArtifactStorage):
 
 
 class RatComputeLogManager(LocalComputeLogManager):
-    """What steps print, under RAT_HOME."""
+    """What steps print, under RAT_HOME; or in the store, where that is S3."""
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -244,10 +245,16 @@ class RatComputeLogManager(LocalComputeLogManager):
     def from_config_value(
         cls,
         inst_data: ConfigurableClassData | None,
-        config_value: Mapping[str, Any],  # noqa: ARG003 - Dagster's signature
-    ) -> Self:
+        config_value: Mapping[str, Any],
+    ) -> Any:  # noqa: ANN401 - Dagster wants this class to make the manager, not to be it
         """The manager that the environment's settings mean."""
-        return cls(f"{dagster_folder()}/storage", inst_data=inst_data)
+        if isinstance(Settings.load().store, Path):
+            return cls(f"{dagster_folder()}/storage", inst_data=inst_data)
+        from rat_resources.compute_logs import (  # noqa: PLC0415 - local files need none of it
+            StoredComputeLogManager,
+        )
+
+        return StoredComputeLogManager.from_config_value(inst_data, config_value)
 
 
 def dagster_folder() -> str:

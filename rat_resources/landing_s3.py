@@ -272,17 +272,25 @@ class S3Files(LandingFiles):
 
         Where the bucket keeps versions, deleting only hides them: what came in between is unhidden.
         """
-        client = s3.client()
+        try:
+            hidden = self.delete(name, etag=there["ETag"])
+        except (s3.TakenError, s3.MissingError):
+            return
+        marker, known = version_id_of(hidden), version_id_of(there)
+        if marker and known and self.newest_hidden(name) not in (known, None):
+            with s3.translated(f"{self.place}/{name} cannot be brought back"):
+                s3.client().delete_object(**self.at(name), VersionId=marker)
+
+    def delete(self, name: str, *, etag: str) -> dict[str, Any]:
+        """What S3 says to deleting a file if it has that ETag, as far as it knows conditions."""
+        client, at = s3.client(), self.at(name)
         with s3.translated(f"{self.place}/{name} cannot be deleted"):
             try:
-                hidden = client.delete_object(**self.at(name), IfMatch=there["ETag"])
+                return dict(client.delete_object(**at, IfMatch=etag))
             except ClientError as error:
                 if error.response["Error"]["Code"] not in UNKNOWN:
                     raise
-                hidden = client.delete_object(**self.at(name))
-            marker, known = version_id_of(hidden), version_id_of(there)
-            if marker and known and self.newest_hidden(name) not in (known, None):
-                client.delete_object(**self.at(name), VersionId=marker)
+                return dict(client.delete_object(**at))
 
     def newest_hidden(self, name: str) -> str | None:
         """The newest version of a file, under a delete marker or not."""

@@ -79,9 +79,9 @@ class S3Store(Store):
                 if is_visible(key):
                     yield Entry(key, found["Size"], found["LastModified"])
 
-    def folders(self) -> Sequence[str]:
-        """The names of the folders right in the store."""
-        return [below for below in self.level("")[0] if not below.startswith(".")]
+    def folders(self, folder: str = "") -> Sequence[str]:
+        """The names of the folders right in *folder*, or in the store itself."""
+        return [below for below in self.level(folder)[0] if not below.startswith(".")]
 
     def files(self, folder: str) -> Sequence[str]:
         """The keys right in *folder*, not in folders of its own."""

@@ -23,6 +23,7 @@ from rat_resources.errors import NotFoundError, StoreError
 from rat_resources.places import Place
 
 OBJECTS = "_objects"
+COMPUTE_LOGS = "_logs/dagster"  # what steps print, where the store is in S3
 ALGORITHM = "sha256"
 
 
@@ -69,8 +70,8 @@ class Store(ABC):
         """What lies below the folder *prefix*, in no order; hidden files and links outside do not."""
 
     @abstractmethod
-    def folders(self) -> Sequence[str]:
-        """The names of the folders right in the store."""
+    def folders(self, folder: str = "") -> Sequence[str]:
+        """The names of the folders right in *folder*, or in the store itself."""
 
     @abstractmethod
     def files(self, folder: str) -> Sequence[str]:
@@ -184,12 +185,13 @@ class LocalStore(Store):
             return False
         return True
 
-    def folders(self) -> Sequence[str]:
-        """The names of the folders right in the store."""
-        with translated(f"it cannot be listed in the store {self.root}"):
-            if not self.root.is_dir():
+    def folders(self, folder: str = "") -> Sequence[str]:
+        """The names of the folders right in *folder*, or in the store itself."""
+        path = self.path(folder) if folder else self.root
+        with translated(f"{folder or 'it'} cannot be listed in the store {self.root}"):
+            if not path.is_dir():
                 return []
-            return sorted(each.name for each in self.root.iterdir() if each.is_dir())
+            return sorted(each.name for each in path.iterdir() if each.is_dir())
 
     def files(self, folder: str) -> Sequence[str]:
         """The keys right in *folder*, not in folders of its own."""

@@ -65,7 +65,8 @@ def zones(settings: Settings) -> Findings:
     """Whether every landing zone can be read."""
     root = settings.store
     if not isinstance(root, Path):
-        return  # whoever may list and read the store's bucket, may so its zones
+        yield fine("landing zones", f"they lie in {root}")
+        return
     with (
         Metadata.connect(find_server(settings)) as metadata,
         metadata.transaction() as tx,

@@ -1,6 +1,6 @@
 """Logs of runs: what each said, in the store, and its newest lines in Postgres.
 
-Dagster's own, what a step printed, lie under RAT_HOME by the id of its run.
+Dagster's own, what a step printed, lie under RAT_HOME by the id of its run, or in a store in S3.
 """
 
 import shutil
@@ -12,6 +12,7 @@ from sqlalchemy import Row, text
 
 from rat_resources.janitor.chores import Batch, Chore, Scene
 from rat_resources.reconciliation import as_uuid
+from rat_resources.store import COMPUTE_LOGS, Store
 
 AT_ONCE = 500
 
@@ -82,17 +83,37 @@ PRINTED = text("""
 
 
 def find_printed(scene: Scene) -> Iterator[Batch]:
-    """The folders of what the steps of old runs printed."""
+    """What the steps of old runs printed, on this machine and in a store in S3."""
     root = scene.whole.settings.home / "dagster" / "storage"
-    folders = [each for each in children(root) if as_uuid(each.name) is not None]
-    for start in range(0, len(folders), AT_ONCE):
-        some = {each.name: each for each in folders[start : start + AT_ONCE]}
-        values = scene.cutoffs("logs") | {"ids": [*some]}
+    local = {each.name: each for each in children(root)}
+    for old in find_old(scene, [*local]):
+        some = [local[each] for each in old]
+        yield Batch({"compute_logs": len(old)}, partial(remove, some))
+    store = scene.whole.store
+    if isinstance(store.root, Path):
+        return
+    for old in find_old(scene, store.folders(COMPUTE_LOGS)):
+        yield Batch({"compute_logs": len(old)}, partial(remove_stored, store, old))
+
+
+def find_old(scene: Scene, names: Sequence[str]) -> Iterator[list[str]]:
+    """Those of the *names* that are ids of old runs, some at once."""
+    ids = [each for each in names if as_uuid(each) is not None]
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        values = scene.cutoffs("logs") | {"ids": some}
         del values["latest"]
         with scene.whole.metadata.transaction() as tx:
-            old = [some[each] for each in tx.scalars(PRINTED, values)]
+            old = [str(each) for each in tx.scalars(PRINTED, values)]
         if old:
-            yield Batch({"compute_logs": len(old)}, partial(remove, old))
+            yield old
+
+
+def remove_stored(store: Store, run_ids: Sequence[str]) -> None:
+    """Remove what the steps of these runs printed."""
+    for run_id in run_ids:
+        for key in store.list(f"{COMPUTE_LOGS}/{run_id}"):
+            store.delete(key)
 
 
 def children(root: Path) -> list[Path]:

@@ -100,7 +100,7 @@ class RefCatalog(MetastoreCatalog):
         self.commit_properties = dict(properties or {})
         self.branch, self.hash = split_place(ref)
         location = warehouse_location(warehouse)
-        files = {} if is_local(location) else S3_FILES
+        files = file_properties(location)
         super().__init__(ref, **{**files, **(io or {}), "warehouse": location})
         self.warehouse = location
 
@@ -463,6 +463,11 @@ class RefCatalog(MetastoreCatalog):
             for entry in self.refs.entries(at=self.ref, prefix=namespace)
             if len(entry.key) == len(namespace) + 1 and isinstance(entry.content, kind)
         ]
+
+
+def file_properties(warehouse: str) -> Mapping[str, str]:
+    """How PyIceberg reads and writes the files of a *warehouse*, where not as it would by itself."""
+    return {} if is_local(warehouse) else S3_FILES
 
 
 def warehouse_location(warehouse: str | Path) -> str:

@@ -12,7 +12,12 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier, Properties
 
-from rat_resources.lake.catalog import RefCatalog, table_key, table_response
+from rat_resources.lake.catalog import (
+    RefCatalog,
+    file_properties,
+    table_key,
+    table_response,
+)
 from rat_resources.lake.refs import Key, Refs
 
 # They would lead out of the draft's own folder.
@@ -20,10 +25,13 @@ PLACES = ("write.data.path", "write.metadata.path")
 
 
 class DraftCatalog(RefCatalog):
-    """The tables at the place *at*, on which what is written lies in *folder* and nowhere else."""
+    """The tables at the place *at*, on which what is written lies in *folder* and nowhere else.
 
-    def __init__(self, refs: Refs, *, at: str, folder: Path) -> None:
-        super().__init__(refs, ref=at, warehouse=folder)
+    What is there already lies in the *warehouse*.
+    """
+
+    def __init__(self, refs: Refs, *, at: str, folder: Path, warehouse: str) -> None:
+        super().__init__(refs, ref=at, warehouse=folder, io=file_properties(warehouse))
         self.written: dict[Key, Table] = {}
 
     def load_table(self, identifier: str | Identifier) -> Table:

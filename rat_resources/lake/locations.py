@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
 from duckdb import DuckDBPyConnection
 from pyarrow import BufferReader
@@ -52,8 +52,10 @@ def writable(connection: DuckDBPyConnection, location: str) -> Iterator[str]:
         from rat_resources.lake import s3_files  # noqa: PLC0415
 
         spill = connection.execute("SELECT current_setting('temp_directory')")
-        (parent,) = spill.fetchall()[0]
-        with TemporaryDirectory(dir=parent or None, prefix="rat-write-") as folder:
+        parent = Path(spill.fetchall()[0][0] or gettempdir())
+        # DuckDB removes what is empty.
+        parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=parent, prefix="rat-write-") as folder:
             yield folder
             for file in sorted(Path(folder).rglob("*.parquet")):
                 there = f"{location}/{file.relative_to(folder).as_posix()}"

@@ -17,7 +17,12 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.metadata import TableMetadata
 
-from rat_resources.lake.locations import duckdb_path, is_reachable, read_footer
+from rat_resources.lake.locations import (
+    duckdb_path,
+    is_local,
+    is_reachable,
+    read_footer,
+)
 from rat_resources.lake.sql import literal, quote
 from rat_resources.lake.types import sql_type
 
@@ -82,11 +87,10 @@ def select_rows(
     place in that file; a row has the same ones in every query.
     """
     mapped = metadata.name_mapping() is not None
-    reachable = is_reachable(connection, metadata.location) if tasks else True
     direct = {
         n: t
-        for n, t in tasks.items()
-        if reachable and _is_direct(t, io=io, mapped=mapped)
+        for n, t in let_in(connection, tasks).items()
+        if _is_direct(t, io=io, mapped=mapped)
     }
     others = {n: t for n, t in tasks.items() if n not in direct}
     queries = []
@@ -98,6 +102,16 @@ def select_rows(
         )
         queries.append(_select_copied(copied, schema=schema, positions=positions))
     return " UNION ALL ".join(queries) or _select_nothing(schema, positions=positions)
+
+
+def let_in(connection: DuckDBPyConnection, tasks: Tasks) -> Tasks:
+    """Those of *tasks* whose files DuckDB itself can reach, as it may from now on."""
+    away = {n: t for n, t in tasks.items() if not is_local(t.file.file_path)}
+    for task in away.values():
+        if not is_reachable(connection, task.file.file_path):
+            return {n: t for n, t in tasks.items() if n not in away}
+        break
+    return tasks
 
 
 def _is_direct(task: FileScanTask, *, io: FileIO, mapped: bool) -> bool:
