@@ -3,7 +3,7 @@
 Whole, since half a run would be told as one that did half of it. What stays although it is old: what
 goes on, what the mirror has yet to tell, what a publication, a wish, a task or a backfill still asks
 for, and whatever an asset's page shows: its newest materialization, observation and check
-evaluations, of each partition, what those are about, and the run that was last asked for it.
+evaluations, of each partition, and the run that was last asked for it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,7 +92,7 @@ CHECKS = """
         )
 """
 
-# A newest evaluation shows the materialization that it is of, which may be another run's.
+# A newest evaluation shows the materialization that it is of: of a run that told of the same check.
 IS_SHOWN = f"""
     EXISTS (SELECT FROM dagster.asset_keys AS asset WHERE asset.last_run_id = run.run_id)
     OR EXISTS (

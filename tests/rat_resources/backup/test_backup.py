@@ -12,9 +12,10 @@ from sqlalchemy.exc import OperationalError
 from rat_assets.commands import backing_up
 from rat_resources import audit
 from rat_resources.backup import restoring, tables, taking
-from rat_resources.backup.container import MANIFEST
+from rat_resources.backup.container import MANIFEST, reading
 from rat_resources.backup.taking import back_up
 from rat_resources.errors import BackupError, ConflictError
+from rat_resources.metadata import addresses
 from rat_resources.metadata.landing import ClaimState
 from rat_resources.metadata.runs import RunStatus
 from rat_resources.platform import Platform
@@ -22,7 +23,9 @@ from rat_resources.settings import Settings
 from tests.factories import Shop
 from tests.hooks import when
 from tests.rat_resources.backup.fresh import empty_database, reopened
+from tests.servers.postgres import PGBOUNCER, PostgresServer
 
+needs_pooler = pytest.mark.skipif(PGBOUNCER is None, reason="there is no pgbouncer")
 TABLES = ("shop.bronze.orders", "shop.silver.orders", "shop.gold.revenue")
 
 
@@ -189,3 +192,27 @@ def test_a_backup_gives_up_on_a_merge_that_nobody_finishes(
         taking.no_merges(metadata),
     ):
         pass
+
+
+@needs_pooler
+def test_a_role_without_other_rights_may_do_both_through_a_pooler(
+    open_shop: Shop,
+    tmp_path: Path,
+    postgres_server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, again = tmp_path / "rat.backup", tmp_path / "again.backup"
+    back_up(open_shop.whole, file)
+    before = contents(open_shop.whole)
+    owner = postgres_server.make_role()
+    name = postgres_server.make_database(owner)
+    pooled = postgres_server.url(name, role=owner, pooled=True)
+    monkeypatch.setenv("RAT_POSTGRES_URL", addresses.write(pooled))
+
+    restoring.restore(Settings.load(), file)
+
+    with reopened(open_shop) as shop:
+        assert contents(shop.whole) == before
+        back_up(shop.whole, again)
+    with reading(file) as one, reading(again) as other:
+        assert one.manifest.tables == other.manifest.tables

@@ -16,10 +16,13 @@ from rat_resources.errors import SettingsError
 from rat_resources.janitor import dagster_runs
 from rat_resources.janitor.chores import Batch, Chore, Scene
 from rat_resources.metadata import Metadata
+from rat_resources.metadata.landing import ClaimState
 from rat_resources.mirror.rebuilding import rebuild
 from tests.factories import ORDERS, Shop, folder_of
+from tests.hooks import settle as settle_file
 from tests.rat_resources.janitor.ages import clean_later, make_runs, settle
 from tests.rat_resources.mirror.dagster_jobs import contents
+from tests.rat_resources.test_reconciliation import run_and_kill
 
 SPARE = "shop/pipelines/bronze/orders"
 
@@ -218,6 +221,26 @@ def test_what_crashes_leave_in_folders_goes(shop: Shop) -> None:
     assert would.removed == cleaned.removed == {"staging_folders": 1, "drafts": 2}
     assert mine.exists()
     assert not left.exists()
+
+
+def test_what_a_killed_run_left_goes(shop: Shop) -> None:
+    shop.publish()
+    settle_file(shop.land("first.csv", "id,customer,amount\n1,ann,10\n"))
+    run_and_kill(shop, "write", state="begun")
+    left = {
+        "dead_runs": 1,
+        "claimed_files": 1,
+        "branches": 1,
+        "staging_folders": 1,
+    }
+
+    would = janitor.clean(shop.whole, shop.instance, dry_run=True)
+    assert (len(shop.branches), shop.claims) == (1, [ClaimState.CLAIMED])
+    cleaned = janitor.clean(shop.whole, shop.instance)
+
+    assert would.removed == cleaned.removed == left
+    assert (shop.branches, shop.claims) == ([], [])
+    assert janitor.clean(shop.whole, shop.instance).removed == {}
 
 
 def test_processed_files_go_where_the_zone_says_so(shop: Shop) -> None:
