@@ -26,6 +26,7 @@ from rat_resources.errors import (
     CatalogError,
     LostAnswerError,
     MergeConflictError,
+    MetadataError,
     QualityError,
     RatError,
     RetryError,
@@ -34,6 +35,9 @@ from rat_resources.errors import (
 from rat_resources.leases import Hold
 from rat_resources.metadata.runs import RunStatus
 from rat_resources.metadata.zeros import as_text
+from rat_resources.outages import outlast
+
+PATIENCE = timedelta(minutes=1)  # with a Postgres that is gone
 
 
 @dataclass
@@ -58,6 +62,17 @@ class Ending:
         reason = "cancelled" if cancelled else as_text(describe(error))
         work = self.work
         work.journal.say(reason, level="error")
+        # What the run took is not held on to for an outage that ends.
+        outlast(
+            lambda: self.end_run(error, status, reason=reason),
+            patience=PATIENCE,
+            during=MetadataError,
+        )
+        self.clean_up()
+
+    def end_run(self, error: BaseException, status: RunStatus, *, reason: str) -> None:
+        """End the run, unless somebody has, or nobody knows yet whether it is published."""
+        work = self.work
         with work.platform.metadata.transaction() as tx:
             # In this order, as whoever ends a run that he takes for dead.
             publication = publications.lock(tx, work.run_id)
@@ -69,7 +84,6 @@ class Ending:
                 self.give_back(tx, reason=reason if self.blames_files(error) else None)
             else:
                 self.was_settled = True
-        self.clean_up()
 
     def end_task(self, tx: Session, error: BaseException, *, reason: str) -> None:
         """Say of the task whether it is tried again; what merely met a conflict goes on."""
@@ -88,7 +102,8 @@ class Ending:
         return (
             self.again_in is None
             and isinstance(error, Exception)
-            and not isinstance(error, RetryError | CatalogError)
+            # Nobody's file makes a server go away.
+            and not isinstance(error, RetryError | CatalogError | MetadataError)
         )
 
     def give_back(self, tx: Session, *, reason: str | None) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Self
 import duckdb
 from dagster._utils.interrupts import capture_interrupts, check_captured_interrupt
 from duckdb import DuckDBPyConnection
+from sqlalchemy.exc import SQLAlchemyError
 
 from rat_resources import leases, runs, tasks
 from rat_resources.errors import (
@@ -161,8 +162,8 @@ class Heartbeat(Watch):
             except LeaseLostError as error:
                 self.stop(error)
                 return
-            except MetadataError:
-                continue  # Postgres may come back; if not, the lease lapses
+            except (MetadataError, SQLAlchemyError):
+                continue  # Postgres may come back; the lease is ours until somebody takes it
             if status is not None:
                 self.stop(CancelledError(f"Dagster's run is {status}"))
                 return

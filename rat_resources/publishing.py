@@ -28,12 +28,12 @@ from rat_resources.lake.refs import MAIN, MergeResult, Refs
 from rat_resources.leases import Hold
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.runs import Publication, PublicationState, Run
+from rat_resources.outages import outlast
 from rat_resources.tasks import Claim
 
 RUN_ID = "rat.run_id"  # the property of a commit that says whose it is
 # How long a run waits for a server that is gone, once its merge may have been sent.
 PATIENCE = timedelta(minutes=2)
-PAUSE = timedelta(seconds=0.5)
 
 
 def publish(
@@ -137,7 +137,7 @@ class Served:
             return self.learn()
         try:
             return self.state(self.send(publication))
-        except (ConflictError, CatalogError) as error:
+        except (ConflictError, CatalogError, ValueError) as error:
             # The server said no, or never heard of it.
             self.take_back(error)
         except NotFoundError as error:
@@ -186,14 +186,11 @@ class Served:
 
     def state(self, commit: str | None) -> str | None:
         """Make an intent true whose merge was done, however long Postgres is gone."""
-        until = time.monotonic() + PATIENCE.total_seconds()
-        while True:
-            try:
-                return make_true(self.metadata, self.run_id, commit=commit)
-            except MetadataError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(PAUSE.total_seconds())
+        return outlast(
+            lambda: make_true(self.metadata, self.run_id, commit=commit),
+            patience=PATIENCE,
+            during=MetadataError,
+        )
 
     def learn(self) -> str | None:
         """The commit by which somebody else published it; LeaseLostError if it was given up."""
@@ -216,9 +213,7 @@ class Served:
 
     def find_out(self, error: LostAnswerError) -> str | None:
         """The commit of a merge whose answer was lost; LostAnswerError where it was not done."""
-        until = time.monotonic() + PATIENCE.total_seconds()
-        while (state := self.try_to_settle()) is None and time.monotonic() < until:
-            time.sleep(PAUSE.total_seconds())
+        state = self.try_to_settle()
         if state in publications.DONE:
             return self.learn()
         if state == PublicationState.UNDONE:
@@ -228,10 +223,17 @@ class Served:
         raise LostAnswerError(message, fix="`rat reconcile` finds out") from error
 
     def try_to_settle(self) -> str | None:
-        """How the publication was settled; None while the servers cannot be asked."""
+        """How the publication was settled; None while the servers cannot be asked, for too long."""
+        gone = (CatalogError, LostAnswerError, MetadataError)
         try:
-            return settle(self.metadata, self.refs, self.run_id, patience=PATIENCE)
-        except (CatalogError, LostAnswerError, MetadataError):
+            return outlast(
+                lambda: settle(
+                    self.metadata, self.refs, self.run_id, patience=PATIENCE
+                ),
+                patience=PATIENCE,
+                during=gone,
+            )
+        except gone:
             return None
 
 
