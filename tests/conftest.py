@@ -109,7 +109,7 @@ def nessie_server(s3_server: S3Server) -> Nessie:
 def nessie(nessie_server: Nessie, monkeypatch: pytest.MonkeyPatch) -> Nessie:
     """The session's Nessie, and a branch of this test's own that the environment names."""
     monkeypatch.setenv("RAT_NESSIE_URL", nessie_server.url)
-    monkeypatch.setenv("RAT_NESSIE_BRANCH", f"test/{uuid.uuid4().hex}")
+    monkeypatch.setenv("RAT_NESSIE_BRANCH", f"test-{uuid.uuid4().hex}")
     return nessie_server
 
 
@@ -119,6 +119,20 @@ def own_nessie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ness
     with nessie_servers.running(tmp_path / "nessie") as own:
         monkeypatch.setenv("RAT_NESSIE_URL", own.url)
         yield own
+
+
+@pytest.fixture
+def s3_warehouse(bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A warehouse of this test's own in S3, that the environment names."""
+    monkeypatch.setenv("RAT_WAREHOUSE", f"s3://{bucket}/warehouse")
+    return bucket
+
+
+@pytest.fixture
+def s3_store(bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store of this test's own in S3, that the environment names."""
+    monkeypatch.setenv("RAT_STORE", f"s3://{bucket}/store")
+    return bucket
 
 
 @pytest.fixture(params=["a folder", "S3"])

@@ -21,7 +21,7 @@ from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.runs import Lease, Run
 from rat_resources.names import TableName
-from rat_resources.places import Place
+from rat_resources.places import Place, S3Place
 from rat_resources.platform import Platform
 from rat_resources.releases import Release
 
@@ -94,6 +94,10 @@ class Shop:
     def land(self, name: str, content: str, *, zone: str = "shop/orders") -> Path:
         """Put a file into a landing zone, as somebody who copies it there."""
         namespace, _, zone_name = zone.partition("/")
+        key = f"{namespace}/landing/{zone_name}/{name}"
+        if isinstance(self.whole.settings.store, S3Place):
+            self.whole.store.write(key, content.encode())
+            return Path(key)
         path = (
             folder_of(self.whole.settings.store)
             / namespace
