@@ -1,8 +1,9 @@
 """Faults: what goes wrong on purpose at the numbered steps of a run, so that tests see what is left.
 
 `RAT_FAULT=STEP:ACTION[:N]` makes the process come to harm the N-th time (the first, unless said) that it
-comes to a step: `kill` ends it on the spot, `drop` loses the connection that the step uses, `error` is
-the server's answer that it failed. Nobody sets it but tests; where it is unset a step costs nothing.
+comes to a step: `kill` ends it on the spot, `pause` stops it there until somebody lets it go on, `drop`
+loses the connection that the step uses, `error` is the server's answer that it failed. Nobody sets it
+but tests; where it is unset a step costs nothing.
 """
 
 import os
@@ -19,7 +20,8 @@ from rat_resources.errors import (
 )
 
 VARIABLE = "RAT_FAULT"
-ACTIONS = ("kill", "drop", "error")
+SIGNALS = {"kill": signal.SIGKILL, "pause": signal.SIGSTOP}
+ACTIONS = (*SIGNALS, "drop", "error")
 
 # In the order in which a run comes to them; and what it hears where the connection is lost there, or
 # the server says that it failed. A merge comes to the last four even where it is part of a transaction.
@@ -58,8 +60,9 @@ def meet(step: str, wanted: str) -> None:
     come_to[step] += 1
     if come_to[step] != number:
         return
-    if action == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
+    if action in SIGNALS:
+        os.kill(os.getpid(), SIGNALS[action])
+        return
     how = "the connection was lost" if action == "drop" else "the server failed"
     message = f"{VARIABLE}={wanted}: {how}"
     raise STEPS[step](message)

@@ -380,6 +380,7 @@ def act(
     environ: Mapping[str, str], turn: str, arguments: Sequence[object], seed: int
 ) -> None:
     """Be one process of the storm."""
+    os.environ.clear()  # the server of forks may be that of another test
     os.environ.update(environ)
     whole = platform()
     with open_instance() as instance:

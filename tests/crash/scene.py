@@ -195,6 +195,7 @@ def act(
     environ: Mapping[str, str], tables: Sequence[str], *, full_refresh: bool
 ) -> None:
     """Be a process that runs tables."""
+    os.environ.clear()  # the server of forks may be that of another test
     os.environ.update(environ)
     whole = platform()
     with open_instance() as instance:

@@ -5,16 +5,23 @@ at every step, in a plain run and in a full refresh (`make test-crash`).
 """
 
 import os
+import signal
 from datetime import timedelta
 from itertools import chain, islice
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from rat_resources import faults
 from rat_resources.lake.embedded_refs import EmbeddedRefs
 from rat_resources.lake.nessie_refs import NessieRefs
-from tests.crash.scene import Scene, rounds
+from rat_resources.metadata.embedded import await_true
+from rat_resources.reconciliation import long_enough, reconcile
+from tests.crash.scene import BESIDE, PROJECT, Scene, rounds, start
 from tests.factories import Shop
+from tests.servers.nessie import Nessie
 
 ROUNDS = int(os.environ.get("RAT_CRASH_ROUNDS", "1"))
 WHOLE = 2 * len(faults.STEPS) <= ROUNDS
@@ -59,3 +66,68 @@ def test_nothing_is_lost_or_doubled_wherever_servers_fail(
     for harms in rounds(steps_of(scene), action=action):
         scene.play(harms)
     scene.finish()
+
+
+@pytest.mark.parametrize(
+    ("step", "published"), [("merge_sent", False), ("merge_answered", True)]
+)
+def test_a_process_that_slept_through_its_lease_publishes_no_more_than_was_found(
+    nessie: Nessie, request: pytest.FixtureRequest, *, step: str, published: bool
+) -> None:
+    del nessie  # it set the environment
+    shop: Shop = request.getfixturevalue("shop")
+    shop.publish(PROJECT)
+    request.getfixturevalue("monkeypatch").setattr(
+        NessieRefs, "latest_merge", timedelta(seconds=0)
+    )
+    asleep = start([BESIDE], fault=f"{step}:pause")
+    until_stopped(asleep)
+    forget_leases(shop)
+
+    reconcile(shop.whole, shop.instance, patience=long_enough(shop.whole))
+    main, (run,) = shop.main, shop.runs()
+    os.kill(asleep.pid or 0, signal.SIGCONT)
+    asleep.join()
+
+    assert (run.status == "success", shop.main == run.commit) == (published, published)
+    assert (shop.main, [each.status for each in shop.runs()]) == (main, [run.status])
+    assert len(shop.materializations(BESIDE)) == published
+    assert (shop.branches, shop.holders) == ([], 0)
+
+
+def until_stopped(process: ForkServerProcess) -> None:
+    """Wait until a process has been stopped."""
+    assert await_true(lambda: state_of(process.pid) == "T", seconds=60)
+
+
+def state_of(pid: int | None) -> str:
+    """How the system calls the state of a process."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def forget_leases(shop: Shop) -> None:
+    """Let all leases have lapsed."""
+    with shop.whole.metadata.transaction() as tx:
+        for table, column in (
+            ("rat.leases", "expires_at"),
+            ("trace.tasks", "lease_expires_at"),
+        ):
+            tx.execute(
+                text(f"UPDATE {table} SET {column} = now() - interval '1 second'")
+            )
+
+
+def test_two_full_refreshes_of_one_table_come_one_after_the_other(shop: Shop) -> None:
+    shop.publish(PROJECT)
+
+    both = [start([BESIDE], fault="", full_refresh=True) for _ in range(2)]
+    for each in both:
+        each.join()
+
+    first, second = sorted(shop.runs(), key=lambda run: str(run.started_at))
+    assert (first.status, second.status) == ("success", "success")
+    assert first.finished_at is not None
+    assert second.started_at is not None
+    assert first.finished_at <= second.started_at
+    assert second.base_commit == first.commit
+    assert len(shop.rows(BESIDE)) == 1

@@ -113,6 +113,7 @@ def test_a_run_goes_on_or_ends_clean_when_postgres_was_gone_a_while(
 
 def run_without(environ: Mapping[str, str], phase: str) -> None:
     """Be a process whose Postgres goes away when its run comes to *phase*."""
+    os.environ.clear()  # the server of forks may be that of another test
     os.environ.update(environ)
     opened.cache_clear()
     whole = platform()

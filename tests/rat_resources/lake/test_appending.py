@@ -44,6 +44,7 @@ def add(shop: Shop, number: int) -> str:
 
 def add_many(environ: Mapping[str, str], first: int) -> None:
     """Append as one process of many."""
+    os.environ.clear()  # the server of forks may be that of another test
     os.environ.update(environ)
     whole = platform()
     for number in range(first, first + APPENDS):
