@@ -59,6 +59,7 @@ from rat_resources.specs import PipelineSpec
 from rat_resources.tasks import Wanted
 
 WAIT_FOR_LEASE = 0.1
+SAY_AGAIN = 50  # looks at the lease, of which each takes somewhat longer than the wait
 MOST_COLLISIONS = 5  # that rows are put on top of others'
 
 
@@ -251,11 +252,14 @@ class Attempt:
 
     def take_lease(self) -> None:
         """Wait until no other run of this pipeline is active, and be the one."""
-        pipeline_id, waited = self.step.pipeline.pipeline_id, False
+        pipeline_id, looked = self.step.pipeline.pipeline_id, 0
         while (hold := self.try_lease(pipeline_id)) is None:
-            if not waited:
+            if looked == 0:
                 self.journal.say("waiting: another run of this pipeline is active")
-            waited = True
+            if looked % SAY_AGAIN == 0:
+                with self.platform.metadata.transaction() as tx:
+                    runs.keep_waiting(tx, self.run_id)
+            looked += 1
             time.sleep(
                 WAIT_FOR_LEASE
             )  # short, so that Ctrl-C and Dagster's terminate get through

@@ -116,7 +116,7 @@ def is_dead_run(tx: Session, run: Run) -> bool:
     """Whether nobody works on *run* any more."""
     if is_dead(run.worker):
         return True
-    if run.status == RunStatus.PENDING:
+    if run.status == RunStatus.PENDING and not is_silent(tx, run):
         return False  # it waits for its lease, in a process that is not surely dead
     lapsed = select(Task.id).where(
         Task.run_id == run.id,
@@ -130,6 +130,14 @@ def is_dead_run(tx: Session, run: Run) -> bool:
         ~lapsed.exists(),
     )
     return tx.scalar(held) is None
+
+
+def is_silent(tx: Session, run: Run) -> bool:
+    """Whether a run that waits for its lease has not said so for too long."""
+    silent = select(Run.id).where(
+        Run.id == run.id, Run.waits_until < func.clock_timestamp()
+    )
+    return tx.scalar(silent) is not None
 
 
 def end_dead_run(

@@ -36,6 +36,9 @@ ONLY_CHANGED_TAG = "rat/only_changed"
 RELEASE_TAG = "rat/release"
 WORKER_TAG = "rat/worker"  # the process that executes it
 
+# For how long a run that waits for its lease is believed without saying so again.
+PATIENCE = 2 * leases.LIFETIME
+
 STOPPED = ("CANCELING", "CANCELED", "FAILURE")
 
 
@@ -55,11 +58,19 @@ def run_id_of(dagster_run_id: str, table: TableName, *, attempt: int) -> uuid.UU
 
 def ask(tx: Session, run_id: uuid.UUID, **facts: Any) -> Wanted | None:  # noqa: ANN401 - the columns of rat.runs
     """Write that a run was asked for; asking twice is asking once. Its task waits for it."""
-    row = insert(Run).values(id=run_id, worker=this_worker(), **facts)
+    row = insert(Run).values(
+        id=run_id, worker=this_worker(), waits_until=leases.clock() + PATIENCE, **facts
+    )
     tx.execute(row.on_conflict_do_nothing())
     wanted = tasks.want(tx, run_id)
     following.follow_runs(tx, [run_id])
     return wanted
+
+
+def keep_waiting(tx: Session, run_id: uuid.UUID) -> None:
+    """Say that a run still waits for its lease, for whoever cannot see its process."""
+    mine = (Run.id == run_id, Run.status == RunStatus.PENDING)
+    tx.execute(update(Run).where(*mine).values(waits_until=leases.clock() + PATIENCE))
 
 
 def begin(

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from rat_resources import s3
 from rat_resources.doctor.findings import (
+    Finding,
     Findings,
     compare_clocks,
     fine,
@@ -28,6 +29,7 @@ def examine(part: str, place: S3Place) -> Findings:
         return
     yield fine(part, f"{place} can be written, listed and read")
     yield compare_clocks(f"{part} clock", theirs=theirs, ours=ours)
+    yield conditional_puts(part, place)
     yield from describe_versions(part, place)
 
 
@@ -45,6 +47,25 @@ def try_out(place: S3Place) -> tuple[datetime, datetime]:
         store.delete(key)
     answered: datetime = head.get("LastModified", ours)
     return answered, ours
+
+
+def conditional_puts(part: str, place: S3Place) -> Finding:
+    """Whether one of two who write the same name at once is refused."""
+    store, key = S3Store(place), f".rat-doctor/{uuid.uuid4().hex}"
+    name = f"{part} conditional puts"
+    try:
+        store.put_once(key, PROBE)
+        store.put_once(key, PROBE)
+    except s3.TakenError:
+        return fine(name, "what is there is not written over")
+    except RatError as error:
+        return problem(name, error.message, fix=error.fix)
+    finally:
+        store.delete(key)
+    what = "the storage writes over what is there, although it is told not to"
+    return warning(
+        name, what, fix="use storage that knows If-None-Match, or upgrade it"
+    )
 
 
 def describe_versions(part: str, place: S3Place) -> Findings:

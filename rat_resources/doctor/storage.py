@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 from rat_resources import landing
-from rat_resources.doctor.findings import Findings, fine, problem
+from rat_resources.doctor.findings import Findings, fine, problem, warning
 from rat_resources.doctor.machine import free_space, nearest_existing
 from rat_resources.metadata import Metadata, find_server
 from rat_resources.places import Place
@@ -50,15 +50,26 @@ def folder(part: str, variable: str, path: Path) -> Findings:
 
 
 def duckdb(settings: Settings) -> Findings:
-    """Whether DuckDB runs."""
+    """Whether DuckDB runs, and reads S3 itself where there is something to read."""
     import duckdb as engine  # noqa: PLC0415 - a tenth of a second
 
-    del settings
     with engine.connect() as connection:
         memory, threads = connection.sql(
             "SELECT current_setting('memory_limit'), current_setting('threads')"
         ).fetchall()[0]
-    yield fine("DuckDB", f"{engine.__version__}, {memory} of memory, {threads} threads")
+        yield fine(
+            "DuckDB", f"{engine.__version__}, {memory} of memory, {threads} threads"
+        )
+        if isinstance(settings.warehouse, Path):
+            return
+        from rat_resources.lake import s3_files  # noqa: PLC0415 - a RAT of local files has none
+
+        if s3_files.let_in(connection):
+            yield fine("DuckDB httpfs", "loaded: it reads and writes S3 by itself")
+            return
+    what = "does not load: rows of S3 go through Arrow, some times slower"
+    fix = f"install duckdb-extension-httpfs=={engine.__version__}"
+    yield warning("DuckDB httpfs", what, fix=fix)
 
 
 def zones(settings: Settings) -> Findings:

@@ -104,6 +104,8 @@ class Run(RatBase):
     )
     fence: Mapped[int | None] = mapped_column(BigInteger)
     worker: Mapped[str | None]  # host:pid:start of the process that runs it
+    # While it is pending: its process says so anew before that time is over.
+    waits_until: Mapped[datetime | None]
     branch: Mapped[str | None]
     base_commit: Mapped[str | None]  # the commit of main that all inputs are read at
     commit: Mapped[str | None]  # the commit of main that published it

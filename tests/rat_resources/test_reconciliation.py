@@ -15,7 +15,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from sqlalchemy import func, select, update
 
-from rat_resources import audit, leases
+from rat_resources import audit, leases, runs
 from rat_resources.lake.refs import MAIN
 from rat_resources.leftovers import left_open, taken_slots
 from rat_resources.metadata.landing import ClaimState, LandingClaim
@@ -312,6 +312,28 @@ def test_a_launched_dagster_run_ends_with_the_process_that_worked_on_it(
 
     failed = dg.DagsterRunStatus.FAILURE
     assert dagster_status(shop, started.run_id) == failed
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [(timedelta(seconds=-1), "failed"), (timedelta(minutes=1), "pending")],
+)
+def test_a_run_that_waits_on_another_machine_is_believed_for_a_while(
+    shop: Shop, said: timedelta, status: str
+) -> None:
+    shop.publish(NUMBERS)
+    shop.run()
+    (earlier,) = shop.runs()
+    waiting = uuid.uuid4()
+    with shop.whole.metadata.transaction() as tx:
+        runs.ask(tx, waiting, pipeline_id=earlier.pipeline_id, trigger="manual")
+        until = runs.database_time(tx) + said
+        elsewhere = {"worker": "pod-1/0123abcd.1:7:1", "waits_until": until}
+        tx.execute(update(Run).where(Run.id == waiting).values(**elsewhere))
+
+    reconcile(shop.whole, shop.instance)
+
+    assert {each.id: each.status for each in shop.runs()}[waiting] == status
 
 
 def test_all_tables_stay_as_they_are(shop: Shop) -> None:
