@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rat_resources.errors import BackupError
 
@@ -78,11 +78,15 @@ class Writer:
     """A file that is being written."""
 
     file: zipfile.ZipFile
+    path: Path
 
     def add(self, member: str, chunks: Iterable[bytes]) -> str:
         """Write a member; its checksum."""
         digest = sha256()
-        with self.file.open(member, "w", force_zip64=True) as target:
+        with (
+            translated(self.path, "written"),
+            self.file.open(member, "w", force_zip64=True) as target,
+        ):
             for chunk in chunks:
                 digest.update(chunk)
                 target.write(chunk)
@@ -90,30 +94,32 @@ class Writer:
 
     def close(self, manifest: Manifest) -> None:
         """Write what it is of."""
-        self.file.writestr(MANIFEST, json.dumps(asdict(manifest), indent=1))
+        with translated(self.path, "written"):
+            self.file.writestr(MANIFEST, json.dumps(asdict(manifest), indent=1))
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
     """A file that is there once the block has ended well; only its owner may read it."""
     draft = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.tmp")
+    with translated(path, "written"):
+        raw = open_draft(draft)
     try:
-        with translated(path, "written"), draft_of(draft) as raw:
+        with raw:
             with zipfile.ZipFile(raw, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as it:
-                yield Writer(it)
-            raw.flush()
-            os.fsync(raw.fileno())
-            draft.replace(path)
+                yield Writer(it, path)
+            with translated(path, "written"):
+                raw.flush()
+                os.fsync(raw.fileno())
+                draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-@contextmanager
-def draft_of(path: Path) -> Iterator[Any]:
+def open_draft(path: Path) -> BinaryIO:
     """A new file that nobody else may read."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w+b") as raw:
-        yield raw
+    return os.fdopen(handle, "w+b")
 
 
 @dataclass(frozen=True)
@@ -133,10 +139,13 @@ class Reader:
 @contextmanager
 def reading(path: Path) -> Iterator[Reader]:
     """A file, after all of it was checked; BackupError where it is no whole backup."""
-    with translated(path, "read"), zipfile.ZipFile(path) as file:
-        reader = Reader(file, read_manifest(file, path))
-        for table in reader.manifest.tables:
-            check(reader, table, path=path)
+    with translated(path, "read"):
+        file = zipfile.ZipFile(path)
+    with file:
+        with translated(path, "read"):
+            reader = Reader(file, read_manifest(file, path))
+            for table in reader.manifest.tables:
+                check(reader, table, path=path)
         yield reader
 
 

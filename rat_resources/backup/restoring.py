@@ -223,14 +223,18 @@ def processed_since(whole: Platform) -> Iterator[str]:
     """Files that were read and moved aside after the backup: nobody would read them again."""
     with whole.metadata.transaction() as tx:
         zones = tx.execute(text(ZONES)).all()
-        known = {str(each) for each in tx.scalars(text("SELECT id FROM rat.runs"))}
     for namespace, name in zones:
-        folder = f"{namespace}/landing/{name}/{PROCESSED}"
-        for key in whole.store.list(folder):
-            run_id, _, file = key.removeprefix(f"{folder}/").partition("/")
-            if file and run_id not in known:
-                zone = f"{namespace}/landing/{name}"
+        zone = f"{namespace}/landing/{name}"
+        by_run: dict[str, list[str]] = {}
+        for key in whole.store.list(f"{zone}/{PROCESSED}"):
+            run_id, _, file = key.removeprefix(f"{zone}/{PROCESSED}/").partition("/")
+            by_run.setdefault(run_id if file else "", []).append(key)
+        with whole.metadata.transaction() as tx:
+            known = {"", *tx.scalars(text(KNOWN), {"ids": [*by_run]})}
+        for run_id in sorted(by_run.keys() - known):
+            for key in by_run[run_id]:
                 yield f"{key} was processed after the backup; to have it read, move it to {zone}"
 
 
+KNOWN = "SELECT id::text FROM rat.runs WHERE id::text = ANY(:ids)"
 ZONES = "SELECT namespace, name FROM rat.landing_zones ORDER BY namespace, name"

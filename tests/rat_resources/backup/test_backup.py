@@ -20,7 +20,7 @@ from rat_resources.metadata.landing import ClaimState
 from rat_resources.metadata.runs import RunStatus
 from rat_resources.platform import Platform
 from rat_resources.settings import Settings
-from tests.factories import Shop
+from tests.factories import ORDERS, Shop
 from tests.hooks import when
 from tests.rat_resources.backup.fresh import empty_database, reopened
 from tests.servers.postgres import PGBOUNCER, PostgresServer
@@ -216,3 +216,31 @@ def test_a_role_without_other_rights_may_do_both_through_a_pooler(
         back_up(shop.whole, again)
     with reading(file) as one, reading(again) as other:
         assert one.manifest.tables == other.manifest.tables
+
+
+def test_a_folder_that_is_not_there_is_said(shop: Shop, tmp_path: Path) -> None:
+    with pytest.raises(
+        BackupError, match=r"rat\.backup cannot be written: No such file"
+    ):
+        back_up(shop.whole, tmp_path / "nowhere" / "rat.backup")
+
+
+def test_files_that_were_processed_after_the_backup_are_told(
+    shop: Shop, tmp_path: Path
+) -> None:
+    file = tmp_path / "rat.backup"
+    config = "shop/pipelines/bronze/orders/config.yaml"
+    shop.publish(ORDERS | {config: "archive_landing_zones: true\n"})
+    shop.land("first.csv", "id,customer,amount\n1,ann,10\n")
+    back_up(shop.whole, file)
+    assert shop.run("shop.bronze.orders").succeeded
+    (run,) = shop.runs()
+    restoring.restore(shop.whole.settings, file, force=True)
+
+    lines = restoring.settle(shop.whole, shop.instance)
+
+    moved = f"shop/landing/orders/_processed/{run.id}/first.csv"
+    assert [line for line in lines if "after the backup" in line] == [
+        f"{moved} was processed after the backup; to have it read,"
+        " move it to shop/landing/orders"
+    ]
