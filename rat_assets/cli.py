@@ -684,7 +684,7 @@ def stop() -> None:
 
 @rat.command()
 @as_json
-def reconcile(*, as_json: bool) -> None:
+def reconcile(*, as_json: bool) -> int:
     """Finish or undo what a crash left open.
 
     That is runs, branches, claimed files, leases, publications, Dagster's runs and its slots.
@@ -693,7 +693,7 @@ def reconcile(*, as_json: bool) -> None:
     """
     from rat_assets.commands import house
 
-    sys.exit(house.reconcile(as_json=as_json))
+    return house.reconcile(as_json=as_json)
 
 
 @rat.command()

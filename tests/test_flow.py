@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import dagster as dg
+import pytest
 from sqlalchemy import func, select
 
 from rat_resources import landing
@@ -12,6 +13,10 @@ from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Publication, PublicationState, RunInput
 from tests.factories import ORDERS, Shop
+
+pytestmark = pytest.mark.parametrize(
+    "settings", ["embedded", "nessie+s3_warehouse+s3_store"], indirect=True
+)
 
 JANUARY = "id,customer,amount\n1,ann,10.50\n2,bob,20\n3,,5\n"
 FEBRUARY = "id,customer,amount\n2,bob,25\n4,ann,1.50\n"
@@ -208,14 +213,15 @@ def test_a_publication_wishes_for_what_follows_it_once(shop: Shop) -> None:
 
 def test_committed_files_are_archived_where_the_zone_says_so(shop: Shop) -> None:
     shop.publish(ORDERS | {"shop/landing/orders.yaml": "archive: true\n"})
-    landed = shop.land("january.csv", JANUARY)
+    shop.land("january.csv", JANUARY)
 
     report = shop.run("shop.bronze.orders")
 
     assert report.succeeded
-    moved = landed.parent / "_processed" / str(report.tables[0].run_id) / "january.csv"
-    assert not landed.exists()
-    assert moved.read_text() == JANUARY
+    store, zone = shop.whole.store, "shop/landing/orders"
+    moved = f"{zone}/_processed/{report.tables[0].run_id}/january.csv"
+    assert not store.exists(f"{zone}/january.csv")
+    assert store.read(moved).decode() == JANUARY
     assert [each.status for each in shop.run("shop.bronze.orders").tables] == [
         "unchanged"
     ]
