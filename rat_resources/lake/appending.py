@@ -31,7 +31,7 @@ from rat_resources.names import TableName
 
 APPEND = "rat.append"  # the property of a commit that says which append it is
 BRANCHES = "append-"
-PAUSE = 0.02  # seconds, at most, after losing a race; grows with each
+LONGEST_PAUSE = 10.0  # seconds, after losing a race
 
 
 @dataclass
@@ -49,11 +49,14 @@ class Append:
         table = self.read(self.lake.refs.head(MAIN))
         files = write_files(connection, query, metadata=table.metadata, io=table.io)
         while True:
+            began = time.monotonic()
             commit = self.attempt(files, like=table)
             if commit is not None:
                 return commit
-            # Whoever was faster has done something, so somebody always gets on.
-            time.sleep(uniform(0, PAUSE * self.attempts))  # noqa: S311 - no secret
+            # Whoever was faster has done something, so somebody always gets on. The longer an
+            # attempt takes, and the more there are who try, the longer they make way for each other.
+            busy = (time.monotonic() - began) * self.attempts
+            time.sleep(uniform(0, min(2 * busy, LONGEST_PAUSE)))  # noqa: S311 - no secret
 
     def read(self, head: str) -> Table:
         """The table as it stands on main."""
