@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from click import Command
+from click.testing import CliRunner
 from dagster import DagsterInstance
 from dagster._config import process_config
 from dagster._core.errors import DagsterUserCodeUnreachableError
@@ -27,6 +28,7 @@ from rat_assets.cli import rat
 from rat_resources import code_server
 from rat_resources.instance import PooledRunStorage, RatComputeLogManager
 from rat_resources.metadata import Metadata, embedded
+from rat_resources.platform import platform
 from rat_resources.settings import VARIABLES, Settings
 from tests.factories import Shop
 from tests.servers.postgres import ADMIN, PASSWORD, PostgresServer, free_port
@@ -294,6 +296,20 @@ def test_a_publish_reaches_the_code_server_of_the_compose_file(shop: Shop) -> No
 
     assert not before
     assert reloaded
+
+
+def test_a_publish_that_reaches_no_code_server_says_so(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAT_CODE_SERVER", nobody)
+    shop.write("shop/pipelines/bronze/numbers/pipeline.sql", "FROM range(3)")
+
+    done = CliRunner().invoke(rat, ["publish", str(shop.folder)])
+    platform().metadata.dispose()  # of these very settings
+
+    assert done.exit_code == 0, done.output
+    assert f"the code server {nobody} does not answer" in done.output
 
 
 # Kubernetes.

@@ -86,6 +86,7 @@ def test_a_child_process_sees_the_same_settings(project: Path) -> None:
             "RAT_HOME": str(project / "häuser & co"),
             "RAT_POSTGRES_URL": "postgresql://me@host/rat",
             "RAT_ENV": "staging",
+            "RAT_CODE_SERVER": "code-server:4000",
         }
     )
 
@@ -105,6 +106,14 @@ def test_every_variable_is_listed_with_where_its_value_came_from(project: Path) 
         "environment",
     )
     assert listed["RAT_ORG"].source == "default"
+
+
+@pytest.mark.parametrize("written", ["code-server", "4000", "code-server:http"])
+def test_a_code_server_is_a_host_and_a_port(project: Path, written: str) -> None:
+    environ = {"DAGSTER_HOME": str(project), "RAT_CODE_SERVER": written}
+
+    with pytest.raises(SettingsError, match="RAT_CODE_SERVER=host:port"):
+        Settings.load(environ)
 
 
 @pytest.mark.parametrize("environment", ["production", "Prod", "test"])

@@ -236,3 +236,35 @@ def test_a_nessie_server_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -
 
     assert found.level == Level.PROBLEM
     assert "RAT_NESSIE_URL" in found.fix
+
+
+@needs_pooler
+@pytest.mark.usefixtures("nessie")
+def test_a_rat_on_servers_has_no_problem(
+    postgres_server: PostgresServer,
+    bucket: str,
+    rat_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    role = postgres_server.make_role()
+    database = postgres_server.make_database(role)
+    url = postgres_server.url(database, role=role, pooled=True)
+    monkeypatch.setenv("RAT_HOME", str(rat_home))
+    monkeypatch.setenv("RAT_POSTGRES_URL", addresses.write(url))
+    monkeypatch.setenv("RAT_STORE", f"s3://{bucket}/store")
+    monkeypatch.setenv("RAT_WAREHOUSE", f"s3://{bucket}/warehouse")
+
+    migrated = CliRunner().invoke(rat, ["migrate"])
+    done = CliRunner().invoke(rat, ["doctor"])
+
+    assert migrated.exit_code == 0, migrated.output
+    assert done.exit_code == 0, done.output
+    for part in (
+        "Nessie",
+        "Postgres pooler",
+        "store clock",
+        "DuckDB httpfs",
+        "Dagster",
+    ):
+        assert part in done.output
+    assert PASSWORD not in done.output
