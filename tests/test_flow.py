@@ -14,7 +14,7 @@ from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Publication, PublicationState, RunInput
 from tests.factories import ORDERS, Shop
 
-pytestmark = pytest.mark.parametrize(
+EVERYWHERE = pytest.mark.parametrize(
     "settings", ["embedded", "nessie+s3_warehouse+s3_store"], indirect=True
 )
 
@@ -42,6 +42,7 @@ def test_a_file_that_lands_comes_out_in_gold(shop: Shop) -> None:
     assert shop.branches == []
 
 
+@EVERYWHERE
 def test_everything_that_happened_stands_in_postgres(shop: Shop) -> None:
     shop.publish()
     shop.land("january.csv", JANUARY)
@@ -94,6 +95,7 @@ def test_everything_that_happened_stands_in_postgres(shop: Shop) -> None:
         assert columns == 4 + 4 + 3
 
 
+@EVERYWHERE
 def test_a_failing_test_leaves_main_as_it_was(shop: Shop) -> None:
     shop.publish()
     shop.land("january.csv", JANUARY)
@@ -161,6 +163,7 @@ def test_a_file_that_made_its_run_fail_does_not_block_the_zone(shop: Shop) -> No
     assert len(shop.rows("shop.bronze.orders")) == 2
 
 
+@EVERYWHERE
 def test_the_second_batch_is_upserted(shop: Shop) -> None:
     shop.publish()
     shop.land("january.csv", JANUARY)
@@ -175,6 +178,7 @@ def test_the_second_batch_is_upserted(shop: Shop) -> None:
     assert shop.rows("shop.gold.revenue")[0] == ("ann", Decimal("12.00"), 2)
 
 
+@EVERYWHERE
 def test_nothing_new_is_a_success_with_the_same_data_version(shop: Shop) -> None:
     shop.publish()
     shop.land("january.csv", JANUARY)
@@ -211,6 +215,7 @@ def test_a_publication_wishes_for_what_follows_it_once(shop: Shop) -> None:
     assert sorted(states) == ["done", "waiting"]
 
 
+@EVERYWHERE
 def test_committed_files_are_archived_where_the_zone_says_so(shop: Shop) -> None:
     shop.publish(ORDERS | {"shop/landing/orders.yaml": "archive: true\n"})
     shop.land("january.csv", JANUARY)
