@@ -9,7 +9,7 @@
 UV := $(shell command -v uv || echo .uv/bin/uv)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/installed ## install, then play a year of real flights from files to gold
 	@.venv/bin/rat demo

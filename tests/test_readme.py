@@ -28,7 +28,7 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 def targets() -> list[str]:
     """The targets of the Makefile that people call."""
     makefile = (PROJECT / "Makefile").read_text()
-    return re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)
+    return re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
 
 
 def tables() -> list[str]:
