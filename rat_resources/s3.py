@@ -64,6 +64,7 @@ class Credentials:
     endpoint: str | None  # None: AWS's own
     by_path: bool  # whether a URL names the bucket in its path
     ca_bundle: str | None = None  # whom we trust, where those are others than usual
+    attempts: int = ATTEMPTS  # how often a request is made
 
     @property
     def host(self) -> str | None:
@@ -95,6 +96,7 @@ class Connection:
     endpoint: str | None
     by_path: bool
     ca_bundle: str | None
+    attempts: int
 
 
 def client() -> Any:  # noqa: ANN401 - boto3 makes its classes at run time
@@ -118,6 +120,7 @@ def credentials() -> Credentials:
         endpoint=here.endpoint,
         by_path=here.by_path,
         ca_bundle=here.ca_bundle,
+        attempts=here.attempts,
     )
 
 
@@ -136,6 +139,8 @@ def connect(environ: tuple[tuple[str, str], ...]) -> Connection:
             shared.set_config_variable("region", region)
         session = boto3.Session(botocore_session=shared)
         endpoint = find_endpoint(session)
+        # Long enough for a restart, unless somebody has said otherwise.
+        attempts = shared.get_config_variable("max_attempts") or ATTEMPTS
         style = said["RAT_S3_STYLE"]
         by_path = style == "path" or (style == "auto" and endpoint is not None)
         region = session.region_name
@@ -143,7 +148,7 @@ def connect(environ: tuple[tuple[str, str], ...]) -> Connection:
             raise NoRegionError
         config = Config(
             s3={"addressing_style": "path" if by_path else "virtual"},
-            retries=retries(shared),
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=CONNECT_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             max_pool_connections=32,
@@ -152,7 +157,7 @@ def connect(environ: tuple[tuple[str, str], ...]) -> Connection:
         region = region or DEFAULT_REGION
         made = session.client("s3", region_name=region, config=config)
     ca_bundle = shared.get_config_variable("ca_bundle")
-    return Connection(made, session, region, endpoint, by_path, ca_bundle)
+    return Connection(made, session, region, endpoint, by_path, ca_bundle, attempts)
 
 
 def find_endpoint(session: Any) -> str | None:  # noqa: ANN401
@@ -161,13 +166,6 @@ def find_endpoint(session: Any) -> str | None:  # noqa: ANN401
     url: str = probe.meta.endpoint_url
     host = urlsplit(url).hostname or ""
     return None if host.endswith(AMAZON) else url
-
-
-def retries(shared: Any) -> dict[str, Any]:  # noqa: ANN401
-    """How often a request is repeated: as AWS_MAX_ATTEMPTS says, or long enough for a restart."""
-    if shared.get_config_variable("max_attempts") is not None:
-        return {"mode": "standard"}
-    return {"mode": "standard", "total_max_attempts": ATTEMPTS}
 
 
 def versioning(place: S3Place) -> Versioning:

@@ -12,6 +12,8 @@ from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.places import S3Place
 from tests.factories import ORDERS, Shop
 from tests.rat_assets.test_cli import call
+from tests.servers.proxy import Proxy
+from tests.servers.s3 import S3Server
 
 BRONZE = "shop/pipelines/bronze/orders"
 ZONE = "shop/landing/orders"
@@ -94,3 +96,31 @@ def test_where_httpfs_does_not_load_the_rows_are_the_same(
     rows = [row[:3] for row in shop.rows("shop.bronze.orders")]
     assert rows == [(1, "ann", 10), (2, "bob", 20)]
     assert isinstance(shop.whole.settings.warehouse, S3Place)
+
+
+def test_while_the_storage_is_gone_runs_fail_and_nothing_stays_open(
+    bucket: str,
+    shop: Shop,
+    s3_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    shop.publish()
+    land(shop, tmp_path, "first.csv", "id,customer,amount\n1,ann,10\n")
+    host, port = s3_server.endpoint.removeprefix("http://").split(":")
+    with Proxy.to(host, int(port)) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{proxy.address}")
+        proxy.cut()
+        gone = shop.run("shop.bronze.orders")
+        proxy.open()
+        back = shop.run("shop.bronze.orders")
+        rows = shop.rows("shop.bronze.orders")
+
+    (table,) = gone.tables
+    assert table.status == "failed"
+    assert "it does not answer" in (table.error or "")
+    assert "check AWS_ENDPOINT_URL" in (table.error or "")
+    assert back.succeeded
+    assert (shop.branches, shop.holders) == ([], 0)
+    assert len(rows) == 1

@@ -73,7 +73,10 @@ def is_about_s3(error: BaseException) -> bool:
     """Whether *error* is of a file in S3 that cannot be read or written."""
     if isinstance(error, duckdb.HTTPException):
         return True
-    return isinstance(error, duckdb.IOException) and "s3://" in str(error)
+    words = ("s3://", " for HTTP ")
+    return isinstance(error, duckdb.IOException) and any(
+        each in str(error) for each in words
+    )
 
 
 def first_line(error: BaseException) -> str:

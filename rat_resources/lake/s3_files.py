@@ -7,9 +7,11 @@ credentials may expire in the middle of a run.
 """
 
 import importlib.util
+from collections import OrderedDict
 from functools import cache, lru_cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -79,6 +81,7 @@ class S3FileIO(PyArrowFileIO):
         """Delete the file at *location*; nothing happens when it is not there."""
         path = location if isinstance(location, str) else location.location
         if is_in_s3(path):
+            RECENT.forget(path)
             # Arrow would make a folder of what the file lay in.
             with s3.translated(f"{path} cannot be deleted"):
                 s3.client().delete_object(**at(path))
@@ -105,8 +108,42 @@ def file_system(who: Credentials) -> S3FileSystem:
         tls_ca_file_path=who.ca_bundle,
         connect_timeout=s3.CONNECT_TIMEOUT,
         request_timeout=s3.READ_TIMEOUT,
-        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=s3.ATTEMPTS),
+        retry_strategy=AwsStandardS3RetryStrategy(max_attempts=who.attempts),
     )
+
+
+class Recent:
+    """The small files that this process had last: none ever changes, each has a uuid in its name."""
+
+    def __init__(self) -> None:
+        self.contents: OrderedDict[str, bytes] = OrderedDict()
+        self.lock = Lock()
+
+    def get(self, location: str) -> bytes | None:
+        """The content of a file, if it was had lately."""
+        with self.lock:
+            if location in self.contents:
+                self.contents.move_to_end(location)
+            return self.contents.get(location)
+
+    def put(self, location: str, content: bytes) -> None:
+        """Keep the content of a file in mind, unless it is large."""
+        if len(content) > SMALL:
+            return
+        with self.lock:
+            self.contents[location] = content
+            while len(self.contents) > REMEMBERED:
+                self.contents.popitem(last=False)
+
+    def forget(self, location: str) -> None:
+        """Have a file no more."""
+        with self.lock:
+            self.contents.pop(location, None)
+
+
+SMALL = 256 << 10  # bytes
+REMEMBERED = 128
+RECENT = Recent()
 
 
 class S3File(InputFile, OutputFile):
@@ -134,14 +171,22 @@ class S3File(InputFile, OutputFile):
     def open(self, seekable: bool = True) -> BytesIO:  # noqa: FBT001, FBT002 - PyIceberg's signature
         """Its content; FileNotFoundError when it is not there."""
         del seekable
+        content = RECENT.get(self.location)
+        if content is None:
+            content = self.read()
+            RECENT.put(self.location, content)
+        self.size = len(content)
+        return BytesIO(content)
+
+    def read(self) -> bytes:
+        """Its content as S3 has it; FileNotFoundError when it is not there."""
         try:
             with s3.translated(f"{self.location} cannot be read"):
                 answer = s3.client().get_object(**at(self.location))
                 content: bytes = answer["Body"].read()
         except s3.MissingError as error:
             raise FileNotFoundError(error.message) from error
-        self.size = len(content)
-        return BytesIO(content)
+        return content
 
     def create(self, overwrite: bool = False) -> "Draft":  # noqa: FBT001, FBT002
         """A buffer that becomes the file when it is closed.
@@ -171,6 +216,7 @@ class Draft(BytesIO):
         with s3.translated(f"{self.file.location} cannot be written"):
             s3.client().put_object(**at(self.file.location), Body=content)
         self.file.size = len(content)
+        RECENT.put(self.file.location, content)
         super().close()
 
     def __exit__(
@@ -231,10 +277,13 @@ def let_in(connection: DuckDBPyConnection) -> bool:
         connection.execute(f"LOAD {literal(str(file))}")
     except duckdb.Error:
         return False
+    who = s3.credentials()
     for statement in (
         f"SET http_timeout = {s3.READ_TIMEOUT}",
-        f"SET http_retries = {s3.ATTEMPTS - 1}",
-        secret(s3.credentials()),
+        f"SET http_retries = {who.attempts - 1}",
+        # No file is ever another one under its name, so its size is asked for once.
+        "SET enable_http_metadata_cache = true",
+        secret(who),
     ):
         connection.execute(statement)
     return True

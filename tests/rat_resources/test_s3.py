@@ -1,6 +1,8 @@
 """S3 is found as AWS's own tools find it, and its errors say how to mend them."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from rat_resources.errors import SettingsError, StoreError
 from rat_resources.places import S3Place
 from rat_resources.s3 import Versioning
 from rat_resources.s3_store import S3Store
+from rat_resources.settings import Settings
 from tests.servers.s3 import S3Server
 
 
@@ -150,3 +153,21 @@ def test_a_refusal_says_how_to_mend_it(code: str, fix: str) -> None:
         s3.translated("x cannot be read"),
     ):
         raise ClientError(answer, "GetObject")
+
+
+def test_a_rat_of_local_files_loads_nothing_of_it(settings: Settings) -> None:
+    names = "rat_assets.definitions, rat_resources.platform, rat_resources.instance"
+    code = (
+        f"import sys, {names}; rat_resources.platform.platform(); "
+        "print([each for each in sys.modules if each.startswith('boto') or each.endswith('s3_files')])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | settings.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() == "[]"

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import duckdb
+import pytest
 from duckdb import DuckDBPyConnection
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
@@ -13,11 +13,15 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
+from rat_resources.lake.catalog import file_properties
 from rat_resources.lake.reading import register_table
 from rat_resources.lake.strategies import MergeStrategy, WriteConfig, apply
 from rat_resources.lake.writing import Written
 from rat_resources.names import TableName
+from rat_resources.places import Place
 
+# For what is long, and the same wherever files are.
+in_a_folder = pytest.mark.parametrize("place", ["a folder"], indirect=True)
 NAME = TableName("shop", "silver", "orders")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -34,9 +38,13 @@ class FolderCatalog(SqlCatalog):
         return ".".join(namespace), name
 
 
-def make_catalog(folder: Path) -> Catalog:
+def make_catalog(place: Place) -> Catalog:
+    warehouse = f"{place.as_uri()}/warehouse"
     return FolderCatalog(
-        "test", uri="sqlite:///:memory:", warehouse=f"file://{folder}/warehouse"
+        "test",
+        uri="sqlite:///:memory:",
+        warehouse=warehouse,
+        **file_properties(warehouse),
     )
 
 

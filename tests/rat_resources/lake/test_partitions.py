@@ -1,6 +1,5 @@
 """The parts of a table: their names, their sizes, and which of them a write touched."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,10 @@ from rat_resources.lake import partitions
 from rat_resources.lake.partitioning import PartitionField
 from rat_resources.lake.partitions import Parts, find_parts
 from rat_resources.lake.target import find_table
+from rat_resources.places import Place
 from tests.rat_resources.lake.tables import (
     NAME,
+    in_a_folder,
     load,
     make_catalog,
     make_config,
@@ -26,8 +27,8 @@ KINDS: list[dict[str, Any]] = [{"partition_column": "day"}, BY_DAY]
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return make_catalog(tmp_path)
+def catalog(place: Place) -> Catalog:
+    return make_catalog(place)
 
 
 @pytest.fixture
@@ -74,6 +75,7 @@ def test_a_table_that_is_not_divided_is_one_part(
     assert parts.is_whole
 
 
+@in_a_folder
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("strategy", "second", "touched", "rows"),
@@ -142,6 +144,7 @@ def test_parts_of_several_columns_are_joined_and_told_apart(
     assert all(part.bytes for part in parts.sizes.values())
 
 
+@in_a_folder
 def test_a_value_has_one_name_however_it_was_counted(
     connection: DuckDBPyConnection, catalog: Catalog
 ) -> None:
@@ -179,6 +182,7 @@ def test_a_value_has_one_name_however_it_was_counted(
     }
 
 
+@in_a_folder
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_of_too_many_parts_is_one(
     connection: DuckDBPyConnection,

@@ -14,6 +14,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IntegerType
 
 from rat_resources.lake.reading import register_table, row_count, select_rows
+from rat_resources.places import Place
 from tests.rat_resources.lake.tables import (
     load,
     make_catalog,
@@ -28,8 +29,8 @@ APPEND = make_config("append_only")
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return make_catalog(tmp_path)
+def catalog(place: Place) -> Catalog:
+    return make_catalog(place)
 
 
 @pytest.fixture

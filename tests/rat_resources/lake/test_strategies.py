@@ -4,7 +4,6 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,10 @@ from pyiceberg.catalog import Catalog
 
 from rat_resources.errors import QueryError, SchemaChangeError
 from rat_resources.lake.strategies import WriteConfig
+from rat_resources.places import Place
 from tests.rat_resources.lake.tables import (
     NOON,
+    in_a_folder,
     load,
     make_catalog,
     make_config,
@@ -35,8 +36,8 @@ ALL = ["full_refresh", "append_only", *KEYED]
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return make_catalog(tmp_path)
+def catalog(place: Place) -> Catalog:
+    return make_catalog(place)
 
 
 @pytest.fixture
@@ -113,6 +114,7 @@ def test_the_same_batch_again_changes_nothing(
     assert again.metadata_location == first.metadata_location
 
 
+@in_a_folder
 @pytest.mark.parametrize("strategy", ALL)
 def test_an_empty_first_batch_makes_the_table_with_its_columns(
     connection: DuckDBPyConnection, catalog: Catalog, strategy: str
@@ -129,6 +131,7 @@ def test_an_empty_first_batch_makes_the_table_with_its_columns(
     assert written.rows_total == 0
 
 
+@in_a_folder
 @pytest.mark.parametrize(
     ("strategy", "left"), [(s, [] if s == "full_refresh" else AB) for s in ALL]
 )
@@ -361,6 +364,7 @@ def test_a_full_refresh_rebuilds_history_in_one_snapshot(
     assert len(load(catalog).metadata.snapshots) == 3
 
 
+@in_a_folder
 @pytest.mark.parametrize("strategy", ALL)
 def test_new_columns_are_added_and_absent_ones_stay_empty(
     connection: DuckDBPyConnection, catalog: Catalog, strategy: str
@@ -489,6 +493,7 @@ def test_a_column_of_nothing_but_null_fits_every_type(
     assert rows_of(connection, catalog) == [*AB, (3, None)]
 
 
+@in_a_folder
 @pytest.mark.parametrize(
     ("query", "config", "message"),
     [
@@ -551,6 +556,7 @@ def random_batch(rng: random.Random) -> list[Row]:
     return [(rng.choice(keys), rng.choice([None, "a", "b"])) for _ in range(size)]
 
 
+@in_a_folder
 @pytest.mark.parametrize("strategy", ["incremental", "delete_insert", "snapshot"])
 @pytest.mark.parametrize("seed", range(4))
 def test_random_batches_agree_with_a_model(
@@ -569,6 +575,7 @@ def test_random_batches_agree_with_a_model(
         assert written.rows_total == len(expected)
 
 
+@in_a_folder
 @pytest.mark.parametrize("seed", range(4))
 def test_random_history_agrees_with_a_model(
     connection: DuckDBPyConnection, catalog: Catalog, seed: int

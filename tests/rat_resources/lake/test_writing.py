@@ -2,7 +2,6 @@
 
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +14,9 @@ from rat_resources.errors import QueryError, SchemaChangeError
 from rat_resources.lake import writing
 from rat_resources.lake.partitioning import PartitionField
 from rat_resources.lake.writing import SNAPSHOTS_KEPT, commit_files, write_files
+from rat_resources.places import Place
 from tests.rat_resources.lake.tables import (
+    in_a_folder,
     load,
     make_catalog,
     make_config,
@@ -29,8 +30,8 @@ APPEND = make_config("append_only")
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Catalog:
-    return make_catalog(tmp_path)
+def catalog(place: Place) -> Catalog:
+    return make_catalog(place)
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def connection() -> DuckDBPyConnection:
     return make_connection()
 
 
+@in_a_folder
 @pytest.mark.parametrize(
     ("expression", "iceberg", "value"),
     [
@@ -94,6 +96,7 @@ def test_a_type_survives_for_us_and_for_pyiceberg(
         assert found == [value]
 
 
+@in_a_folder
 @pytest.mark.parametrize(
     ("field", "partitions"),
     [
@@ -204,6 +207,7 @@ def test_a_full_refresh_may_drop_the_column_that_divided_the_table(
     assert load(catalog).scan().to_arrow().num_rows == 2
 
 
+@in_a_folder
 @pytest.mark.parametrize(
     ("field", "message"),
     [
@@ -261,6 +265,7 @@ def test_statistics_prune_files_for_other_readers(
     assert table.inspect.files().num_rows == 3
 
 
+@in_a_folder
 def test_snapshots_and_manifests_stay_few(
     connection: DuckDBPyConnection, catalog: Catalog
 ) -> None:
@@ -311,6 +316,7 @@ def test_a_concurrent_change_of_the_table_is_never_written_over(
     assert read(connection, catalog) == [(1,), (2,)]
 
 
+@in_a_folder
 def test_large_results_are_split_into_files(
     connection: DuckDBPyConnection, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
