@@ -34,6 +34,7 @@ Json = Any
 API = 2
 CONNECTIONS = 32
 CONNECT_TIMEOUT = 5.0  # seconds
+RESTART = 6.0  # seconds; longer than that, whoever types a command wants to know
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)  # seconds; the last one again and again
 PAGE = 500
 
@@ -54,7 +55,7 @@ class NessieServer:
     def check(self) -> Json:
         """The server's own configuration; CatalogError if it is none, or speaks another version."""
         try:
-            found = self.get("config")
+            found = self._read(lambda: self._ask("GET", "config"), patience=RESTART)
         except NessieException as error:
             raise self._not_nessie(f"answers {error.status_code}") from error
         if not isinstance(found, dict) or "maxSupportedApiVersion" not in found:
@@ -102,9 +103,10 @@ class NessieServer:
                 return
             token = page["token"]
 
-    def _read(self, ask: Callable[[], Json]) -> Json:
+    def _read(self, ask: Callable[[], Json], *, patience: float | None = None) -> Json:
+        gone = (UnreachableError, LostAnswerError)
         try:
-            return self._repeat(ask, during=(UnreachableError, LostAnswerError))
+            return self._repeat(ask, during=gone, patience=patience)
         except LostAnswerError as error:
             # Nothing was to be done, so nothing is unknown.
             raise CatalogError(error.message, fix=error.fix) from error
@@ -114,9 +116,11 @@ class NessieServer:
         ask: Callable[[], Json],
         *,
         during: type[Exception] | tuple[type[Exception], ...],
+        patience: float | None = None,
     ) -> Json:
-        """What *ask* returns, asked again while the server is gone."""
-        end = time.monotonic() + self.settings.timeout
+        """What *ask* returns, asked again while the server is gone; *patience* as its time-out."""
+        allowed = self.settings.timeout
+        end = time.monotonic() + min(patience or allowed, allowed)
         pauses = iter(PAUSES)
         while True:
             try:

@@ -1,7 +1,8 @@
 """Refs: branches and tags over one catalog, in Nessie's words.
 
 Here is the protocol with its values, and what every keeper promises; `embedded_refs` keeps them in
-Postgres. What a table holds is `catalog`'s: a ref only says which metadata file is current.
+Postgres, `nessie_refs` on a server. What a table holds is `catalog`'s: a ref only says which
+metadata file is current.
 
 A place in the catalog is written as Nessie writes it: `main` is a reference's head, `main@<hash>` a
 commit of it, `@<hash>` a commit whatever reference it came from.
