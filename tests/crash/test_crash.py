@@ -19,12 +19,9 @@ from rat_resources.lake.embedded_refs import EmbeddedRefs
 from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.metadata.embedded import await_true
 from rat_resources.reconciliation import long_enough, reconcile
-from tests.crash.scene import BESIDE, PROJECT, Scene, rounds, start
+from tests.crash.scene import BESIDE, PROJECT, ROUNDS, Scene, in_long, rounds, start
 from tests.factories import Shop
 from tests.servers.nessie import Nessie
-
-ROUNDS = int(os.environ.get("RAT_CRASH_ROUNDS", "1"))
-WHOLE = 2 * len(faults.STEPS) <= ROUNDS
 
 
 @pytest.fixture(params=["embedded", "nessie"])
@@ -58,7 +55,7 @@ def test_nothing_is_lost_or_doubled_wherever_runs_are_killed(scene: Scene) -> No
     print(f"{scene.deaths} runs were killed, of {scene.files} files none was lost")  # noqa: T201
 
 
-@pytest.mark.skipif(not WHOLE, reason="a part of the long version")
+@in_long
 @pytest.mark.parametrize("action", ["drop", "error"])
 def test_nothing_is_lost_or_doubled_wherever_servers_fail(
     scene: Scene, action: str
@@ -69,7 +66,8 @@ def test_nothing_is_lost_or_doubled_wherever_servers_fail(
 
 
 @pytest.mark.parametrize(
-    ("step", "published"), [("merge_sent", False), ("merge_answered", True)]
+    ("step", "published"),
+    [("merge_sent", False), pytest.param("merge_answered", True, marks=in_long)],
 )
 def test_a_process_that_slept_through_its_lease_publishes_no_more_than_was_found(
     nessie: Nessie, request: pytest.FixtureRequest, *, step: str, published: bool

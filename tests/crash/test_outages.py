@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from rat_resources.instance import open_instance
 from rat_resources.platform import opened, platform
 from tests.conftest import administrate
-from tests.crash.scene import EVENTS, Scene
+from tests.crash.scene import EVENTS, Scene, in_long
 from tests.factories import Shop
 from tests.hooks import when
 from tests.servers.nessie import Nessie
@@ -55,7 +55,14 @@ def test_a_run_whose_merge_is_not_answered_has_published_once(
     scene.look()
 
 
-@pytest.mark.parametrize("phase", ["branch", "write", "publish"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param("branch", marks=in_long),
+        pytest.param("write", marks=in_long),
+        "publish",
+    ],
+)
 def test_a_run_goes_on_or_ends_clean_when_nessie_was_gone_a_while(
     scene: Scene, proxy: Proxy, phase: str
 ) -> None:
@@ -75,6 +82,7 @@ def test_a_run_goes_on_or_ends_clean_when_nessie_was_gone_a_while(
     scene.finish(tables=[EVENTS])
 
 
+@in_long
 def test_a_nessie_that_is_killed_in_the_middle_of_a_run_keeps_everything(
     own_nessie: Nessie, request: pytest.FixtureRequest
 ) -> None:
@@ -93,7 +101,14 @@ def test_a_nessie_that_is_killed_in_the_middle_of_a_run_keeps_everything(
 # Postgres.
 
 
-@pytest.mark.parametrize("phase", ["branch", "write", "publish"])
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param("branch", marks=in_long),
+        "write",
+        pytest.param("publish", marks=in_long),
+    ],
+)
 def test_a_run_goes_on_or_ends_clean_when_postgres_was_gone_a_while(
     shop: Shop, phase: str
 ) -> None:
