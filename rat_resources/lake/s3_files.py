@@ -24,7 +24,7 @@ from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from rat_resources import s3
 from rat_resources.lake.sql import literal
-from rat_resources.places import SCHEME, S3Place
+from rat_resources.places import SCHEME
 from rat_resources.s3 import Credentials
 
 SECRET = "rat"  # noqa: S105 - its name in DuckDB
@@ -233,12 +233,12 @@ class Draft(BytesIO):
 
 def remove(folder: str, *, start: str) -> None:
     """Remove the files below *folder* whose names begin so."""
-    place = S3Place.parse(folder)
+    bucket, prefix = at(folder).values()
     client = s3.client()
     with s3.translated(f"what was written to {folder} cannot be removed"):
-        for found in s3.listing(place.bucket, start=f"{place.prefix}/"):
+        for found in s3.listing(bucket, start=f"{prefix}/"):
             if found["Key"].rpartition("/")[2].startswith(start):
-                client.delete_object(Bucket=place.bucket, Key=found["Key"])
+                client.delete_object(Bucket=bucket, Key=found["Key"])
 
 
 def upload(file: Path, *, location: str) -> None:

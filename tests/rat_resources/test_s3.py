@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from rat_resources import s3
 from rat_resources.errors import SettingsError, StoreError
+from rat_resources.lake.s3_files import secret
 from rat_resources.places import S3Place
 from rat_resources.s3 import Versioning
 from rat_resources.s3_store import S3Store
@@ -81,6 +83,28 @@ def test_a_profile_gives_credentials_region_and_endpoint(
     assert (found.region, found.endpoint) == ("eu-central-1", s3_server.endpoint)
     assert "two" not in repr(found)
     assert "three" not in repr(found)
+
+
+def test_credentials_that_expire_are_had_anew(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    script, config = tmp_path / "sign_in.py", tmp_path / "config"
+    script.write_text(
+        "import json, uuid\nprint(json.dumps({'Version': 1, 'AccessKeyId': uuid.uuid4().hex, "
+        f"'SecretAccessKey': 's', 'SessionToken': 't', 'Expiration': {soon!r}}}))\n"
+    )
+    config.write_text(f"[default]\ncredential_process = {sys.executable} {script}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+
+    first, second = s3.credentials(), s3.credentials()
+
+    assert first.key_id != second.key_id
+    assert f"KEY_ID '{second.key_id}'" in secret(second)
+    assert "SESSION_TOKEN 't'" in secret(second)
 
 
 def test_a_storage_that_does_not_answer_is_named(
