@@ -270,16 +270,17 @@ class S3Files(LandingFiles):
     def take_away(self, name: str, *, there: Mapping[str, Any]) -> None:
         """Delete the file that is *there*; one that has taken its name since stays, or comes back.
 
-        Where the bucket keeps versions, deleting only hides them: what came in between is unhidden.
+        Where the bucket keeps versions, deleting only hides them: what came in between is put back.
         """
         try:
             hidden = self.delete(name, etag=there["ETag"])
         except (s3.TakenError, s3.MissingError):
             return
-        marker, known = version_id_of(hidden), version_id_of(there)
-        if marker and known and self.newest_hidden(name) not in (known, None):
+        newest = self.newest_hidden(name) if version_id_of(hidden) else None
+        if newest not in (None, version_id_of(there)):
+            source = {**self.at(name), "VersionId": newest}
             with s3.translated(f"{self.place}/{name} cannot be brought back"):
-                s3.client().delete_object(**self.at(name), VersionId=marker)
+                s3.client().copy(source, *self.at(name).values())
 
     def delete(self, name: str, *, etag: str) -> dict[str, Any]:
         """What S3 says to deleting a file if it has that ETag, as far as it knows conditions."""
@@ -293,16 +294,21 @@ class S3Files(LandingFiles):
                 return dict(client.delete_object(**at))
 
     def newest_hidden(self, name: str) -> str | None:
-        """The newest version of a file, under a delete marker or not."""
+        """The newest version of a file that was deleted; None where nobody lets us ask."""
         at = self.at(name)
-        said = s3.client().list_object_versions(
-            Bucket=at["Bucket"], Prefix=at["Key"], MaxKeys=3
+        try:
+            with s3.translated(f"the versions of {self.place}/{name} cannot be listed"):
+                said = s3.client().list_object_versions(
+                    Bucket=at["Bucket"], Prefix=at["Key"], MaxKeys=3
+                )
+        except s3.DeniedError:
+            return None
+        mine = (
+            each["VersionId"]
+            for each in said.get("Versions", ())
+            if each["Key"] == at["Key"]
         )
-        for each in said.get("Versions", ()):
-            if each["Key"] == at["Key"]:
-                found: str = each["VersionId"]
-                return found
-        return None
+        return next(mine, None)
 
 
 def refusal(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rat_resources import archive, landing
+from rat_resources import archive, landing, s3
 from rat_resources.errors import LandingError
 from rat_resources.landing import Looked, Zone
 from rat_resources.landing_s3 import S3Files
@@ -185,12 +185,15 @@ def test_a_file_is_moved_aside_once_and_found_moved(
     assert not files.scan().found
 
 
-@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize(
+    ("versioned", "knows_conditions"), [(True, True), (True, False), (False, True)]
+)
 def test_a_file_that_came_in_between_is_not_taken_away(
     s3_server: S3Server,
     bucket: str,
     *,
     versioned: bool,
+    knows_conditions: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     files = S3Files(S3Place(s3_server.make_bucket(versioned=versioned), "zone"))
@@ -202,7 +205,12 @@ def test_a_file_that_came_in_between_is_not_taken_away(
         copy_aside(self, *args, **named)
         put(files, "a.csv", b"second")
 
+    def delete_anyhow(self: S3Files, name: str, **_: Any) -> dict[str, Any]:  # noqa: ANN401
+        return dict(s3.client().delete_object(**self.at(name)))
+
     monkeypatch.setattr(S3Files, "copy_aside", copy_slowly)
+    if not knows_conditions:
+        monkeypatch.setattr(S3Files, "delete", delete_anyhow)
 
     version = f"etag:{head['ETag'].strip(chr(34))}"
     files.move("a.csv", target="_processed/a.csv", version=version)
