@@ -71,13 +71,13 @@ def measure_places(folder: Path) -> dict[str, dict[str, float]]:
             stack.callback(forget, place, places[name])
             use(place, places[name])
             command([str(RAT), "publish", str(place.tree(ONE))])
-        taken = {
-            name: [measure(homes[name], places[name]) for _ in range(ROUNDS)]
-            for name in places
-        }
+        rounds = [
+            {name: measure(homes[name], places[name]) for name in places}
+            for _ in range(ROUNDS)
+        ]
     return {
-        name: {each: median(turn[each] for turn in turns) for each in turns[0]}
-        for name, turns in taken.items()
+        name: {each: median(turn[name][each] for turn in rounds) for each in first}
+        for name, first in rounds[0].items()
     }
 
 
