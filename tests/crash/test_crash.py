@@ -129,3 +129,24 @@ def test_two_full_refreshes_of_one_table_come_one_after_the_other(shop: Shop) ->
     assert first.finished_at <= second.started_at
     assert second.base_commit == first.commit
     assert len(shop.rows(BESIDE)) == 1
+
+
+def test_tables_that_are_made_at_once_never_conflict(
+    nessie: Nessie, request: pytest.FixtureRequest
+) -> None:
+    del nessie  # it set the environment
+    shop: Shop = request.getfixturevalue("shop")
+    names = [f"shop.gold.t{number}" for number in range(4)]
+    shop.publish(
+        {
+            f"shop/pipelines/gold/t{number}/pipeline.sql": f"SELECT {number} AS n"
+            for number in range(4)
+        }
+    )
+
+    running = [start([name], fault="") for name in names]
+    for each in running:
+        each.join()
+
+    assert [run.status for run in shop.runs()] == ["success"] * 4
+    assert [shop.rows(name) for name in names] == [[(number,)] for number in range(4)]
