@@ -27,11 +27,13 @@ from rat_resources.errors import (
     LostAnswerError,
     MergeConflictError,
     MetadataError,
+    OutageError,
     QualityError,
     RatError,
     RetryError,
     StoreError,
 )
+from rat_resources.lake.complaints import is_outage
 from rat_resources.leases import Hold
 from rat_resources.metadata.runs import RunStatus
 from rat_resources.metadata.zeros import as_text
@@ -104,6 +106,7 @@ class Ending:
             and isinstance(error, Exception)
             # Nobody's file makes a server go away.
             and not isinstance(error, RetryError | CatalogError | MetadataError)
+            and not is_about_storage(error)
         )
 
     def give_back(self, tx: Session, *, reason: str | None) -> None:
@@ -176,6 +179,14 @@ class Ending:
         for zone in {file.zone.id: file.zone for file in self.work.files}.values():
             with platform.metadata.transaction() as tx:
                 archive.finish_moves(tx, zone, root=platform.store.root)
+
+
+def is_about_storage(error: BaseException | None) -> bool:
+    """Whether *error*, by itself or by its cause, is that the storage was gone."""
+    if error is None:
+        return False
+    known = isinstance(error, OutageError) or is_outage(error)
+    return known or is_about_storage(error.__cause__)
 
 
 def describe(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from rat_assets.commands.display import duration
 from rat_assets.entries import as_sql, as_table, fit
 from rat_assets.journal import Level
 from rat_assets.samples import mask, narrow
-from rat_resources.lake.complaints import complaint
+from rat_resources.lake.complaints import complaint, is_outage
 from rat_resources.lake.rows import sample
 from rat_resources.metadata.quality import Severity, Verdict
 from rat_resources.metadata.zeros import as_text
@@ -181,6 +181,8 @@ class Bench:
                 raise  # somebody else interrupts: the run is to stop
             message = f"took more than {self.time_limit:g} s; let it read less"
         except duckdb.Error as error:
+            if is_outage(error):
+                raise complaint(error) from error  # it says nothing of the rows
             where = locate(error) if locate else test.path
             message = f"{where}: {complaint(error)}"
         finally:

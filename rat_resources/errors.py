@@ -16,6 +16,7 @@
     │   ├── SettingsError       … a setting is missing or makes no sense
     │   ├── MetadataError       … Postgres cannot be started, reached or used
     │   ├── StoreError          … the store or the warehouse cannot be read or written
+    │   │   └── OutageError     … the storage is gone or overloaded, whatever was asked of it
     │   ├── CatalogError        … the server of the refs cannot be reached or used
     │   ├── BackupError         … a backup cannot be made, read, or restored here
     │   ├── PartnerError        … a partner's API cannot be asked, or answers with nonsense
@@ -131,6 +132,10 @@ class MetadataError(OperatorError):
 
 class StoreError(OperatorError):
     """The store cannot be used."""
+
+
+class OutageError(StoreError):
+    """The storage does not answer."""
 
 
 class CatalogError(OperatorError):

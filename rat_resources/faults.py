@@ -14,9 +14,9 @@ from rat_resources.errors import (
     CatalogError,
     LostAnswerError,
     MetadataError,
+    OutageError,
     RatError,
     SettingsError,
-    StoreError,
 )
 
 VARIABLE = "RAT_FAULT"
@@ -29,9 +29,9 @@ STEPS: dict[str, type[RatError]] = {
     "lease": MetadataError,  # 1: it has the lease, and nothing else
     "branch": CatalogError,  # 2: before the branch is made
     "claim": MetadataError,  # 3: the branch is made; before the claim of files, wishes, task
-    "write": StoreError,  # 4: before each data file
+    "write": OutageError,  # 4: before each data file
     "commit": LostAnswerError,  # 5: the files are written; before the branch's commit
-    "tests": StoreError,  # 6: before each test
+    "tests": OutageError,  # 6: before each test
     "intent": MetadataError,  # 7: before the intent is written
     "dry_run": CatalogError,  # 8: before the server is asked whether it would merge
     "merge_sent": LostAnswerError,  # 9: before the merge; its answer is lost if the connection is

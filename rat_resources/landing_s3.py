@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from rat_resources import s3
 from rat_resources.errors import LandingError, NotFoundError
@@ -207,6 +207,9 @@ class S3Files(LandingFiles):
                 for chunk in answer["Body"].iter_chunks(CHUNK):
                     digest.update(chunk)
                     written.write(chunk)
+        except BotoCoreError:  # some of which are errors of the system as well
+            target.unlink(missing_ok=True)
+            raise
         except OSError as error:
             target.unlink(missing_ok=True)
             if is_disk_full(error):

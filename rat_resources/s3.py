@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
+from boto3.exceptions import S3UploadFailedError
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import (
@@ -24,6 +25,7 @@ from botocore.exceptions import (
     ConnectionError,  # noqa: A004 - botocore's name
     CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -31,7 +33,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
-from rat_resources.errors import NotFoundError, StoreError
+from rat_resources.errors import NotFoundError, OutageError, StoreError
 from rat_resources.places import S3Place
 from rat_resources.settings import aws_environment
 
@@ -51,6 +53,9 @@ READ_TIMEOUT = 60  # seconds
 MISSING = frozenset({"404", "NoSuchKey", "NoSuchVersion"})
 TAKEN = frozenset({"409", "412", "ConditionalRequestConflict", "PreconditionFailed"})
 DENIED = frozenset({"401", "403", "AccessDenied", "AllAccessDisabled", "Forbidden"})
+SERVER_ERROR = 500
+# What a storage says when it is the time that was wrong, not the request.
+BUSY = frozenset({"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"})
 
 
 @dataclass(frozen=True)
@@ -216,9 +221,16 @@ def translated(what: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise explain(what, error) from error
+    except S3UploadFailedError as error:
+        # Of a file in parts boto3 says the same in a class of its own.
+        refused = error.__context__
+        if not isinstance(refused, ClientError):
+            raise StoreError(f"{what}: {error}", fix=SEE_SERVICE) from error
+        raise explain(what, refused) from error
     except BotoCoreError as error:
         why, fix = diagnose(error)
-        raise StoreError(f"{what}: {why}", fix=fix) from error
+        kind = OutageError if is_gone(error) else StoreError
+        raise kind(f"{what}: {why}", fix=fix) from error
 
 
 def explain(what: str, error: ClientError) -> Exception:
@@ -232,7 +244,20 @@ def explain(what: str, error: ClientError) -> Exception:
         return TakenError(f"{what}: {why}", fix="look at what is there")
     if code in DENIED:
         return DeniedError(f"{what}: access denied ({code})", fix=ALLOW)
-    return StoreError(f"{what}: {why}", fix=FIXES.get(code, SEE_SERVICE))
+    kind = OutageError if is_busy(error) else StoreError
+    return kind(f"{what}: {why}", fix=FIXES.get(code, SEE_SERVICE))
+
+
+def is_busy(error: ClientError) -> bool:
+    """Whether a refusal is about the storage, not about what it was asked."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= SERVER_ERROR or error.response["Error"].get("Code") in BUSY
+
+
+def is_gone(error: BotoCoreError) -> bool:
+    """Whether nobody answered, or not to the end."""
+    kinds = HTTPClientError | ConnectionError | IncompleteReadError
+    return isinstance(error, kinds) and not isinstance(error, SSLError)
 
 
 def diagnose(error: BotoCoreError) -> tuple[str, str]:
@@ -249,7 +274,7 @@ def diagnose(error: BotoCoreError) -> tuple[str, str]:
                 f"its certificate is not trusted: {error}",
                 "set AWS_CA_BUNDLE to the file of your authority's certificates",
             )
-        case HTTPClientError() | ConnectionError():
+        case HTTPClientError() | ConnectionError() | IncompleteReadError():
             return f"it does not answer: {error}", REACH
         case _:
             return str(error), SEE_SERVICE

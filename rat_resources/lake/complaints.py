@@ -8,7 +8,13 @@ import re
 
 import duckdb
 
-from rat_resources.errors import ExhaustedError, QueryError, RatError, StoreError
+from rat_resources.errors import (
+    ExhaustedError,
+    OutageError,
+    QueryError,
+    RatError,
+    StoreError,
+)
 
 FULL = {
     errno.ENOSPC: "No space left on device",
@@ -17,6 +23,8 @@ FULL = {
 }
 SUGGESTED = re.compile(r"(?:Did you mean|Candidate bindings:|Candidates?:) .*")
 USED = re.compile(r"/([\d.]+ \w+) used\)")
+SERVER_ERROR = 500
+BUSY = (408, 429)
 LESS_AT_ONCE = "let it keep less at once (fewer columns, aggregate before joining)"
 
 # What DuckDB suggests there is of no use.
@@ -41,6 +49,8 @@ def complaint(error: BaseException) -> RatError:
     if is_disk_full(error):
         what = f"out of disk: {first_line(error).removeprefix('IO Error: ')}"
         return ExhaustedError(what, fix="make room there, then run it again")
+    if is_outage(error):
+        return OutageError(first_line(error), fix="the same again may succeed")
     if is_about_s3(error):
         return StoreError(
             first_line(error), fix="see `rat doctor`; the same again may succeed"
@@ -67,6 +77,16 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     known = isinstance(error, OSError | duckdb.IOException)
     return known and any(words in str(error) for words in FULL.values())
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether *error* says that the storage is gone or overloaded, whatever was asked of it."""
+    if isinstance(error, duckdb.HTTPException):
+        status = getattr(error, "status_code", 0)
+        return status >= SERVER_ERROR or status in BUSY
+    if isinstance(error, duckdb.IOException):
+        return " error for HTTP " in str(error)
+    return isinstance(error, OSError) and "AWS Error NETWORK_CONNECTION" in str(error)
 
 
 def is_about_s3(error: BaseException) -> bool:

@@ -30,7 +30,12 @@ from pyiceberg.types import TimestamptzType
 
 from rat_resources.errors import QueryError, SchemaChangeError, StoreError
 from rat_resources.lake.batch import Batch, count_rows, run_query
-from rat_resources.lake.complaints import complaint, first_line, is_disk_full
+from rat_resources.lake.complaints import (
+    complaint,
+    first_line,
+    is_disk_full,
+    is_outage,
+)
 from rat_resources.lake.evolution import (
     Evolution,
     OnSchemaChange,
@@ -170,7 +175,7 @@ def _translated_errors() -> Iterator[None]:
             fix="cast or filter it in the query",
         ) from error
     except (duckdb.IOException, OSError) as error:
-        if is_disk_full(error):
+        if is_disk_full(error) or is_outage(error):
             raise complaint(error) from error
         raise StoreError(
             f"the warehouse cannot be read or written: {first_line(error)}",

@@ -4,6 +4,7 @@ Files that no commit has named are orphans and harm nobody. Which rows are writt
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -36,6 +37,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from rat_resources import faults
+from rat_resources.errors import StoreError
 from rat_resources.lake.evolution import SchemaChange
 from rat_resources.lake.locations import read_footer, remove_files, writable
 from rat_resources.lake.partitioning import partition_columns, partition_record
@@ -136,7 +138,8 @@ def _copy(
             ).fetchall()
     except BaseException:
         # On a full disk the half of a file would be what fills it.
-        remove_files(folder, start=name.partition("{")[0])
+        with suppress(StoreError):  # where the storage is gone it harms nobody
+            remove_files(folder, start=name.partition("{")[0])
         raise
     return [
         (folder + row[0].removeprefix(target), row[-1]) for row in written if row[1]

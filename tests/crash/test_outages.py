@@ -4,11 +4,13 @@ import multiprocessing as mp
 import os
 from collections.abc import Iterator, Mapping
 from threading import Timer
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import make_url
 
 from rat_resources.instance import open_instance
+from rat_resources.metadata.landing import ClaimState
 from rat_resources.platform import opened, platform
 from tests.conftest import administrate
 from tests.crash.scene import EVENTS, Scene, in_long
@@ -16,6 +18,7 @@ from tests.factories import Shop
 from tests.hooks import when
 from tests.servers.nessie import Nessie
 from tests.servers.proxy import Proxy
+from tests.servers.s3 import S3Server
 
 GONE = 1.5  # seconds; a lease would be fine with twenty times as many
 MERGE = b'"isDryRun": false'
@@ -95,6 +98,92 @@ def test_a_nessie_that_is_killed_in_the_middle_of_a_run_keeps_everything(
 
     scene.set_right()
     scene.look()
+    scene.finish(tables=[EVENTS])
+
+
+# S3.
+
+
+@pytest.fixture
+def storage(
+    s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Proxy]:
+    """What stands between this RAT and its S3, of which it has everything."""
+    where = urlsplit(s3_server.endpoint)
+    with Proxy.to(str(where.hostname), int(where.port or 0)) as storage:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{storage.address}")
+        monkeypatch.setenv("RAT_STORE", f"s3://{bucket}/store")
+        monkeypatch.setenv("RAT_WAREHOUSE", f"s3://{bucket}/warehouse")
+        yield storage
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [
+        pytest.param("compile", marks=in_long),
+        "write",
+        "test",
+        pytest.param("publish", marks=in_long),
+    ],
+)
+def test_no_landing_file_is_blamed_for_an_s3_that_is_gone(
+    storage: Proxy,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: str,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    shop: Shop = request.getfixturevalue("shop")
+    scene = Scene.set_up(shop, tables=[EVENTS])
+    scene.land()
+
+    with when(phase, storage.cut):
+        report = shop.run(EVENTS)
+    storage.open()
+
+    print(f"cut in {phase}: {report.tables[0].error or 'published'}")  # noqa: T201
+    assert set(shop.claims) == {ClaimState.COMMITTED}
+    scene.set_right()
+    scene.look()
+    scene.finish(tables=[EVENTS])
+
+
+def test_a_landing_file_that_s3_did_not_send_to_its_end_is_read_by_the_next_run(
+    storage: Proxy, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    shop: Shop = request.getfixturevalue("shop")
+    scene = Scene.set_up(shop, tables=[EVENTS])
+    scene.land()
+
+    with when("compile", lambda: storage.lose_answer(after=b"0001.csv")):
+        report = shop.run(EVENTS)
+
+    assert storage.lost.is_set()
+    assert not report.succeeded
+    assert shop.claims == [ClaimState.COMMITTED]
+    scene.finish(tables=[EVENTS])
+
+
+@in_long
+@pytest.mark.parametrize("phase", ["compile", "write", "test", "publish"])
+def test_a_run_outlasts_an_s3_that_was_gone_a_while(
+    storage: Proxy, request: pytest.FixtureRequest, phase: str
+) -> None:
+    shop: Shop = request.getfixturevalue("shop")
+    scene = Scene.set_up(shop, tables=[EVENTS])
+    scene.land()
+    back = Timer(GONE, storage.open)
+
+    def go_away() -> None:
+        storage.cut()
+        back.start()
+
+    with when(phase, go_away):
+        report = shop.run(EVENTS)
+    back.join()
+
+    assert report.succeeded, report.tables[0].error
     scene.finish(tables=[EVENTS])
 
 

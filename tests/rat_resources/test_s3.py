@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from rat_resources import s3
-from rat_resources.errors import SettingsError, StoreError
+from rat_resources.errors import OutageError, SettingsError, StoreError
 from rat_resources.lake.s3_files import secret
 from rat_resources.places import S3Place
 from rat_resources.s3 import Versioning
@@ -177,6 +177,31 @@ def test_a_refusal_says_how_to_mend_it(code: str, fix: str) -> None:
         s3.translated("x cannot be read"),
     ):
         raise ClientError(answer, "GetObject")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "is_outage"),
+    [
+        ("InternalError", 500, True),
+        ("SlowDown", 503, True),
+        ("RequestTimeout", 400, True),
+        ("", 502, True),
+        ("NoSuchBucket", 404, False),
+        ("AccessDenied", 403, False),
+    ],
+)
+def test_a_storage_that_fails_is_told_from_one_that_refuses(
+    code: str, status: int, *, is_outage: bool
+) -> None:
+    answer = {
+        "Error": {"Code": code},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+
+    with pytest.raises(StoreError) as caught, s3.translated("x cannot be read"):
+        raise ClientError(answer, "GetObject")
+
+    assert isinstance(caught.value, OutageError) == is_outage
 
 
 def test_a_rat_of_local_files_loads_nothing_of_it(settings: Settings) -> None:
