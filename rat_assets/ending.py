@@ -82,6 +82,9 @@ class Ending:
                 # Its merge may have been done: it keeps what it claimed until somebody found out.
                 self.was_settled = True
             elif runs.end(tx, work.run_id, status, error=reason):
+                # Only what was locked before the run's row: another one's holder waits for that row.
+                if publication is not None:
+                    publications.give_up(publication)
                 self.end_task(tx, error, reason=reason)
                 self.give_back(tx, reason=reason if self.blames_files(error) else None)
             else:
@@ -112,7 +115,6 @@ class Ending:
     def give_back(self, tx: Session, *, reason: str | None) -> None:
         """Give back what the run claimed; with a *reason* its files wait for somebody."""
         run_id, trial = self.work.run_id, self.trial
-        publications.undo(tx, run_id)
         runs.record_results(
             tx,
             run_id,

@@ -174,9 +174,11 @@ def is_settled(whole: Platform, run_id: uuid.UUID) -> bool:
 def end_settled(whole: Platform, run_id: uuid.UUID) -> Iterator[str]:
     """Fail a dead run that will never publish, and give back what it had claimed."""
     with whole.metadata.transaction() as tx:
-        publications.lock(tx, run_id)
+        publication = publications.lock(tx, run_id)
         run = tx.get_one(Run, run_id, with_for_update=True)
-        if run.status in FINAL:
+        # One that was written since the run was looked at; what may be merged is the next one's.
+        may_merge = publication is not None and not publications.give_up(publication)
+        if may_merge or run.status in FINAL:
             return
         runs.end(tx, run_id, RunStatus.FAILED, error=DIED)
         reaping.lose(tx, run_id)

@@ -71,10 +71,11 @@ class Racer:
     def undo(self) -> None:
         """What it does when it fails."""
         with self.shop.whole.metadata.transaction() as tx:
-            publications.lock(tx, self.run_id)
+            publication = publications.lock(tx, self.run_id)
             if runs.end(tx, self.run_id, RunStatus.FAILED, error="it broke"):
                 tasks.fail(tx, self.run_id, error="it broke", again_in=None)
-                publications.undo(tx, self.run_id)
+                if publication is not None:
+                    publications.give_up(publication)
 
     def bury(self) -> None:
         """What a reconciler does that takes it for dead."""
