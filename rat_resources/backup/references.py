@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from rat_resources.errors import BackupError, NotFoundError
+from rat_resources.lake import asides
 from rat_resources.lake.refs import (
     MAIN,
     Delete,
@@ -34,11 +35,13 @@ Document = Mapping[str, Any]
 
 
 def list_all(refs: Refs) -> list[Reference]:
-    """Every reference that is no run's, main first."""
+    """Every reference that outlasts what is done on it, main first."""
     found = [
         each
         for each in refs.references()
-        if each.name != MAIN and not each.name.startswith(RUN_BRANCHES)
+        if each.name != MAIN
+        and not each.name.startswith(RUN_BRANCHES)
+        and asides.since(each.name) is None
     ]
     return [refs.reference(MAIN), *found]
 
@@ -147,7 +150,7 @@ def put_other_back(refs: Refs, document: Document) -> list[str]:
     else:
         return []  # whoever made it knows better
     is_tag = document["type"] == ReferenceType.TAG
-    branch = f"restored-{uuid.uuid4()}" if is_tag else name
+    branch = asides.name_aside("restored", id=uuid.uuid4()) if is_tag else name
     head = refs.create(branch).hash
     commit(refs, branch, differences(refs, head, document), properties={RESTORED: was})
     if is_tag:

@@ -14,6 +14,7 @@ from rat_resources.doctor.findings import (
     warning,
 )
 from rat_resources.errors import NotFoundError, RatError
+from rat_resources.lake.asides import name_aside
 from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.lake.refs import MAIN, Unchanged
 from rat_resources.nessie_settings import UNCHECKED, NessieSettings
@@ -68,7 +69,7 @@ def encryption(settings: NessieSettings) -> Finding:
 def rights(refs: NessieRefs) -> Findings:
     """Whether we may do on branches what a run does; the probe leaves nothing, and main alone."""
     part = f"{PART} rights"
-    name = f"doctor-{uuid.uuid4().hex}"
+    name = name_aside("doctor", id=uuid.uuid4())
     doing = "make a branch"
     made: list[str] = []
     try:

@@ -15,7 +15,7 @@ from rat_resources import reconciliation
 from rat_resources.errors import NotFoundError
 from rat_resources.external_runs import staging as external
 from rat_resources.janitor.chores import Batch, Chore, Scene
-from rat_resources.lake import spilling
+from rat_resources.lake import asides, spilling
 from rat_resources.lake.refs import Reference
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.runs import FINAL, Run
@@ -49,7 +49,7 @@ def end(scene: Scene, run_id: uuid.UUID) -> None:
 
 
 def find_branches(scene: Scene) -> Iterator[Batch]:
-    """Each branch of a run that has ended, or would have if it had not died."""
+    """Each branch of a run that has ended, or would have if it had not died, and of nobody."""
     refs, died = scene.whole.lake.refs, {*dead(scene)}
     for reference in list(refs.references(prefix=reconciliation.RUN_BRANCHES)):
         owner = reconciliation.BranchOwner.of(reference.name)
@@ -57,6 +57,8 @@ def find_branches(scene: Scene) -> Iterator[Batch]:
             continue
         if owner.run_id in died or reconciliation.has_ended(scene.whole, owner):
             yield Batch({"branches": 1}, partial(drop, scene, reference))
+    for reference in asides.left(refs, now=scene.now):
+        yield Batch({"branches": 1}, partial(drop, scene, reference))
 
 
 def drop(scene: Scene, reference: Reference) -> None:

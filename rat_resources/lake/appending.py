@@ -23,6 +23,7 @@ from rat_resources.errors import (
     SchemaChangeError,
 )
 from rat_resources.lake import Lake
+from rat_resources.lake.asides import name_aside
 from rat_resources.lake.rebasing import shape
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.target import open_target
@@ -30,7 +31,6 @@ from rat_resources.lake.writing import write_files
 from rat_resources.names import TableName
 
 APPEND = "rat.append"  # the property of a commit that says which append it is
-BRANCHES = "append-"
 LONGEST_PAUSE = 10.0  # seconds, after losing a race
 
 
@@ -102,7 +102,7 @@ class Append:
         """A branch for one attempt, never made anew."""
         refs = self.lake.refs
         self.attempts += 1
-        name = f"{BRANCHES}{self.id}.{self.attempts}"
+        name = f"{name_aside('append', id=self.id)}.{self.attempts}"
         refs.create(name, at=f"{MAIN}@{head}")
         try:
             yield name

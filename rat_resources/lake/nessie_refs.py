@@ -34,6 +34,7 @@ from rat_resources.errors import (
     NotFoundError,
     ReferenceConflictError,
 )
+from rat_resources.lake.asides import name_aside
 from rat_resources.lake.conflicts import check_once, misidentified, moved
 from rat_resources.lake.content_cache import ContentCache
 from rat_resources.lake.nessie_json import (
@@ -178,7 +179,7 @@ class NessieRefs:
         if found is not None and found.hash != root:
             return found
         # Made aside and put in place at once: whoever comes second finds it there.
-        aside = self._create_at(f"first-{uuid.uuid4()}", root)
+        aside = self._create_at(name_aside("first", id=uuid.uuid4()), root)
         # A commit must hold something; this holds nothing.
         first = self.commit(aside.name, [Unchanged(("rat",))], message=FIRST).hash
         try:

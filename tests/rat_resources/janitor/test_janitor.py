@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from rat_resources import audit, janitor
 from rat_resources.errors import SettingsError
 from rat_resources.janitor import dagster_runs
 from rat_resources.janitor.chores import Batch, Chore, Scene
+from rat_resources.lake.asides import name_aside
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.landing import ClaimState
 from rat_resources.mirror.rebuilding import rebuild
@@ -241,6 +243,18 @@ def test_what_a_killed_run_left_goes(shop: Shop) -> None:
     assert would.removed == cleaned.removed == left
     assert (shop.branches, shop.claims) == ([], [])
     assert janitor.clean(shop.whole, shop.instance).removed == {}
+
+
+def test_what_a_killed_append_left_goes_when_it_surely_is_over(shop: Shop) -> None:
+    refs = shop.whole.lake.refs
+    aside = refs.create(name_aside("append", id=uuid.uuid4()))
+
+    early = janitor.clean(shop.whole, shop.instance)
+    stood = [each.name for each in refs.references(prefix="append-")]
+    late = clean_later(shop)
+
+    assert (early.removed, late.removed) == ({}, {"branches": 1})
+    assert (stood, list(refs.references(prefix="append-"))) == ([aside.name], [])
 
 
 def test_processed_files_go_where_the_zone_says_so(shop: Shop) -> None:

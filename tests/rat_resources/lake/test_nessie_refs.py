@@ -1,9 +1,10 @@
 """What only a server does: what its documentation gets wrong, answers that are lost, one server for many."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from rat_resources.errors import (
     NotFoundError,
     ReferenceConflictError,
 )
+from rat_resources.lake import asides
 from rat_resources.lake.nessie_json import encode_content, encode_key, place_path
 from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.lake.refs import (
@@ -355,6 +357,33 @@ def test_the_branch_of_the_server_is_ours_by_its_own_name(
 
     assert said["reference"]["hash"] == refs.head(MAIN)
     assert f"{settings.branch}/run-1" in names
+
+
+def test_what_a_killed_maker_of_main_left_is_known_by_its_name(
+    settings: NessieSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refs = NessieRefs(settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(refs, "_create_at", interrupt_after(refs._create_at))
+        with pytest.raises(KeyboardInterrupt):
+            refs.bootstrap()
+
+    refs.bootstrap()
+    fresh = [*asides.left(refs, now=datetime.now(UTC))]
+    (aside,) = asides.left(refs, now=datetime.now(UTC) + 2 * asides.LONGEST_LIFE)
+
+    assert fresh == []
+    assert aside.name.startswith("first-")
+
+
+def interrupt_after(do: Callable[..., object]) -> Callable[..., None]:
+    """What does the same, and is then interrupted."""
+
+    def interrupted(*asked: object, **named: object) -> None:
+        do(*asked, **named)
+        raise KeyboardInterrupt
+
+    return interrupted
 
 
 def test_eight_may_make_main_at_once(settings: NessieSettings) -> None:
