@@ -6,11 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-import pytest
 from sqlalchemy import select
 
 from rat_resources import leases, publications, publishing, runs
-from rat_resources.lake.embedded_refs import EmbeddedRefs
 from rat_resources.lake.refs import MAIN, IcebergTable, Put
 from rat_resources.lake.refs import Namespace as NamespaceContent
 from rat_resources.metadata.pipelines import Pipeline
@@ -91,11 +89,6 @@ class Ready:
         """The run as it is now."""
         (run,) = self.shop.runs()
         return run
-
-
-def serve(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the embedded keeper take part in no transaction, as a server does."""
-    monkeypatch.setattr(EmbeddedRefs, "transactional", False)
 
 
 def make_ready(shop: Shop) -> Ready:

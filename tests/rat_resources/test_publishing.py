@@ -17,25 +17,23 @@ from rat_resources.errors import (
     MergeConflictError,
     NotFoundError,
 )
-from rat_resources.lake.embedded_refs import EmbeddedRefs
+from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.metadata.runs import PublicationState, Run
 from rat_resources.publishing import Served
 from rat_resources.reconciliation import reconcile
 from rat_resources.tasks import Claim
-from tests.factories import Shop
-from tests.rat_resources.ready import FACTS, Ready, make_ready, put_table, serve
+from tests.rat_resources.ready import FACTS, Ready, make_ready, put_table
+from tests.servers.nessie import Nessie
 
 
-@pytest.fixture(params=["at once", "by a server"])
-def ready(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> Ready:
-    """A run with a branch that holds a table of its own, over either kind of keeper."""
-    if request.param == "by a server":
-        serve(monkeypatch)
-    return make_ready(shop)
+@pytest.fixture(params=["embedded", "nessie"])
+def ready(request: pytest.FixtureRequest) -> Ready:
+    """A run with a branch that holds a table of its own, over either keeper."""
+    if request.param == "nessie":
+        request.getfixturevalue("nessie")
+    return make_ready(request.getfixturevalue("shop"))
 
 
 def test_a_publication_is_merged_and_true_at_once(ready: Ready) -> None:
@@ -185,10 +183,13 @@ def test_nothing_new_is_true_without_a_merge(ready: Ready) -> None:
 
 
 @pytest.fixture
-def served(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Ready:
-    """A run that publishes by a keeper of refs that takes part in no transaction."""
-    serve(monkeypatch)
-    return make_ready(shop)
+def served(
+    nessie: Nessie, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Ready:
+    """A run that publishes by a server, where nothing that was sent is ever under way for long."""
+    del nessie  # it set the environment that the shop reads
+    monkeypatch.setattr(NessieRefs, "latest_merge", timedelta(0))
+    return make_ready(request.getfixturevalue("shop"))
 
 
 def go_wrong(monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
@@ -248,7 +249,7 @@ def test_a_merge_that_arrives_while_it_is_undone_is_published_all_the_same(
 def test_what_may_be_merged_yet_is_not_undone_before_its_time(
     served: Ready, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EmbeddedRefs, "latest_merge", timedelta(minutes=1))
+    monkeypatch.setattr(NessieRefs, "latest_merge", timedelta(minutes=1))
     served.intend()
     served.begin()
 
@@ -333,7 +334,7 @@ def test_facts_are_stated_though_the_task_is_anothers_by_then(served: Ready) -> 
 def test_the_claims_of_a_dead_run_stay_until_its_merge_is_found_out(
     served: Ready, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(EmbeddedRefs, "latest_merge", timedelta(minutes=1))
+    monkeypatch.setattr(NessieRefs, "latest_merge", timedelta(minutes=1))
     served.intend()
     served.begin()
     with served.shop.whole.metadata.transaction() as tx:
@@ -341,7 +342,7 @@ def test_the_claims_of_a_dead_run_stay_until_its_merge_is_found_out(
 
     said = reconcile(served.shop.whole, served.shop.instance)
     waiting = served.run.status
-    monkeypatch.setattr(EmbeddedRefs, "latest_merge", timedelta(0))
+    monkeypatch.setattr(NessieRefs, "latest_merge", timedelta(0))
     reconcile(served.shop.whole, served.shop.instance)
 
     assert "may have merged" in said[0]
