@@ -18,8 +18,11 @@ from rat_resources.workers import is_dead, this_worker
 
 LIFETIME = timedelta(seconds=30)
 HEARTBEAT = timedelta(seconds=2)
+# How long after Postgres came back a heartbeat may take to find it.
+COME_BACK = timedelta(seconds=15)
 
 clock = func.clock_timestamp
+began = func.pg_postmaster_start_time
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Hold:
 
 def acquire(tx: Session, pipeline_id: uuid.UUID, *, run_id: uuid.UUID) -> Hold | None:
     """Take the lease of a pipeline for a run; None while another living run holds it."""
+    spare(tx)
     taken = insert(Lease).values(
         pipeline_id=pipeline_id,
         fence=1,
@@ -54,6 +58,20 @@ def acquire(tx: Session, pipeline_id: uuid.UUID, *, run_id: uuid.UUID) -> Hold |
     )
     fence = tx.execute(taken.returning(Lease.fence)).scalar()
     return None if fence is None else Hold(pipeline_id, run_id, fence)
+
+
+def spare(tx: Session) -> None:
+    """Let no lease have lapsed merely because Postgres was gone: its run has a moment to come back."""
+    until = began() + COME_BACK
+    tx.execute(
+        update(Lease)
+        .where(
+            Lease.holder.is_not(None),
+            Lease.heartbeat_at < began(),
+            Lease.expires_at < until,
+        )
+        .values(expires_at=until)
+    )
 
 
 def free_dead(tx: Session, pipeline_id: uuid.UUID) -> bool:

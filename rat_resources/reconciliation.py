@@ -30,6 +30,7 @@ from rat_resources import (
     publishing,
     reaping,
     runs,
+    tasks,
     wishes,
 )
 from rat_resources.errors import NotFoundError
@@ -95,6 +96,9 @@ def long_enough(whole: Platform) -> timedelta:
 
 def end_dead_runs(whole: Platform, *, patience: timedelta = AT_ONCE) -> Iterator[str]:
     """End every run whose process is gone, and give back what it had claimed."""
+    with whole.metadata.transaction() as tx:
+        leases.spare(tx)
+        tasks.spare(tx)
     with whole.metadata.transaction() as tx:
         dead = [run.id for run in unfinished(tx) if is_dead_run(tx, run)]
     # First all of them without waiting: then they wait at once.

@@ -70,6 +70,30 @@ def test_an_expired_lease_can_be_taken(
     assert second.fence > first.fence
 
 
+@pytest.mark.parametrize("was_gone", [True, False])
+def test_a_lease_that_lapsed_while_postgres_was_gone_waits_for_its_run_to_come_back(
+    metadata: Metadata,
+    pipeline_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    was_gone: bool,
+) -> None:
+    monkeypatch.setattr(leases, "COME_BACK", timedelta(days=1))
+    before = leases.began() - timedelta(seconds=1)
+    with metadata.transaction() as tx:
+        first = acquire(tx, pipeline_id)
+        expire(tx, pipeline_id)
+        if was_gone:
+            tx.execute(update(Lease).values(heartbeat_at=before))
+
+        second = leases.acquire(tx, pipeline_id, run_id=uuid.uuid4())
+
+    assert (second is None) == was_gone
+    if was_gone:
+        with metadata.transaction() as tx:
+            leases.beat(tx, first)
+
+
 def test_a_heartbeat_keeps_a_lease(metadata: Metadata, pipeline_id: uuid.UUID) -> None:
     with metadata.transaction() as tx:
         first = acquire(tx, pipeline_id)

@@ -15,7 +15,7 @@ from dagster._core.storage.asset_check_execution_record import (
 )
 from sqlalchemy import func, select, update
 
-from rat_resources import audit, leases, runs
+from rat_resources import audit, leases, runs, tasks
 from rat_resources.lake.refs import MAIN
 from rat_resources.leftovers import left_open, taken_slots
 from rat_resources.metadata.landing import ClaimState, LandingClaim
@@ -277,6 +277,23 @@ def test_a_living_run_is_left_alone(shop: Shop) -> None:
     done = reconcile(shop.whole, shop.instance)
 
     assert done == []
+    assert shop.branches == [run.branch]
+
+
+def test_a_run_whose_lease_lapsed_while_postgres_was_gone_is_left_alone(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = revive(shop, expires_in=-timedelta(minutes=1))
+    monkeypatch.setattr(leases, "COME_BACK", timedelta(days=1))
+    monkeypatch.setattr(tasks, "COME_BACK", timedelta(days=1))
+    with shop.whole.metadata.transaction() as tx:
+        before = leases.began() - timedelta(seconds=1)
+        tx.execute(update(Lease).values(heartbeat_at=before))
+
+    done = reconcile(shop.whole, shop.instance)
+
+    assert done == []
+    assert left_open(shop.whole, shop.instance) == []
     assert shop.branches == [run.branch]
 
 
