@@ -28,9 +28,8 @@ from tests.factories import Shop
 BRONZE = "shop/pipelines/bronze/events"
 ROWS = 3  # of a landing file
 ROUNDS = int(os.environ.get("RAT_CRASH_ROUNDS", "1"))  # of six that come to harm
-in_long = pytest.mark.skipif(
-    len(faults.STEPS) > ROUNDS, reason="a part of the long version: make test-crash"
-)
+IS_LONG = len(faults.STEPS) <= ROUNDS
+in_long = pytest.mark.long
 # All that is there, as of each run: so every run of every table has something to write.
 SEEN = """
 SELECT id, customer, amount, '{{ run_started_at }}'::TIMESTAMPTZ AS seen_at
