@@ -5,7 +5,8 @@ between. Where the store is a local folder, Dagster's own manager does (`rat_res
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +17,7 @@ from dagster._core.storage.cloud_storage_compute_log_manager import (
     PollingComputeLogSubscriptionManager,
 )
 from dagster._core.storage.compute_log_manager import (
+    CapturedLogContext,
     CapturedLogSubscription,
     ComputeIOType,
 )
@@ -73,6 +75,17 @@ class StoredComputeLogManager(
     def local_manager(self) -> LocalComputeLogManager:
         """Who captures what a step of this process prints."""
         return self._local
+
+    @contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        """Keep what a step prints, also of one that is interrupted."""
+        capture = super().capture_logs(log_key)
+        context = capture.__enter__()
+        try:
+            yield context
+        finally:
+            # Of an error it would leave its thread at work, and the last lines here.
+            capture.__exit__(None, None, None)
 
     @property
     def upload_interval(self) -> int:

@@ -3,7 +3,6 @@
 from decimal import Decimal
 
 import dagster as dg
-import pytest
 from sqlalchemy import func, select
 
 from rat_resources import landing
@@ -13,10 +12,7 @@ from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Publication, PublicationState, RunInput
 from tests.factories import ORDERS, Shop
-
-EVERYWHERE = pytest.mark.parametrize(
-    "settings", ["embedded", "nessie+s3_warehouse+s3_store"], indirect=True
-)
+from tests.places import BOTH_ENDS, EVERYWHERE
 
 JANUARY = "id,customer,amount\n1,ann,10.50\n2,bob,20\n3,,5\n"
 FEBRUARY = "id,customer,amount\n2,bob,25\n4,ann,1.50\n"
@@ -163,7 +159,7 @@ def test_a_file_that_made_its_run_fail_does_not_block_the_zone(shop: Shop) -> No
     assert len(shop.rows("shop.bronze.orders")) == 2
 
 
-@EVERYWHERE
+@BOTH_ENDS
 def test_the_second_batch_is_upserted(shop: Shop) -> None:
     shop.publish()
     shop.land("january.csv", JANUARY)
@@ -215,7 +211,7 @@ def test_a_publication_wishes_for_what_follows_it_once(shop: Shop) -> None:
     assert sorted(states) == ["done", "waiting"]
 
 
-@EVERYWHERE
+@BOTH_ENDS
 def test_committed_files_are_archived_where_the_zone_says_so(shop: Shop) -> None:
     shop.publish(ORDERS | {"shop/landing/orders.yaml": "archive: true\n"})
     shop.land("january.csv", JANUARY)

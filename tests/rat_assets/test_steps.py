@@ -23,6 +23,7 @@ from rat_resources.reaping import DIED
 from rat_resources.reconciliation import end_dead_run, reconcile
 from tests.factories import Shop, folder_of
 from tests.hooks import cancel, dagster_status, settle, when
+from tests.places import EVERYWHERE
 
 NUMBERS = "shop/pipelines/bronze/numbers"
 QUERY = {f"{NUMBERS}/pipeline.sql": "SELECT range AS n FROM range(3)"}
@@ -264,6 +265,7 @@ def test_a_conflict_is_run_again_on_top(shop: Shop) -> None:
     assert shop.branches == []
 
 
+@EVERYWHERE
 def test_rows_that_are_only_added_go_on_top_of_what_others_added(shop: Shop) -> None:
     offends = "SELECT * FROM {{ this }} WHERE n > 70"
     shop.publish(

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from dagster import DagsterInstance
@@ -43,6 +44,25 @@ def test_what_a_step_printed_is_shown_on_another_machine(
     assert [path for path in (tmp_path / "here").rglob("*") if path.is_file()] == []
     there.delete_logs(prefix=KEY[:1])
     assert store.list() == []
+
+
+def test_what_an_interrupted_step_printed_is_kept(
+    store: S3Store, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    here = StoredComputeLogManager(store, str(tmp_path / "here"))
+    there = StoredComputeLogManager(store, str(tmp_path / "there"))
+
+    def interrupt() -> NoReturn:
+        with here.capture_logs(KEY):
+            sys.stdout.write("so far\n")
+            sys.stdout.flush()
+            raise KeyboardInterrupt
+
+    with capfd.disabled(), pytest.raises(KeyboardInterrupt):
+        interrupt()
+
+    assert there.get_log_data(KEY).stdout == b"so far\n"
+    assert there.is_capture_complete(KEY)
 
 
 def test_a_store_that_takes_nothing_stops_no_step(

@@ -32,6 +32,7 @@ from rat_resources.publications import close
 from rat_resources.reconciliation import reconcile
 from tests.factories import Shop
 from tests.hooks import dagster_status, settle
+from tests.places import BOTH_ENDS, EVERYWHERE
 from tests.rat_resources.rows import allow_anything
 
 ORDERS = {
@@ -109,10 +110,20 @@ def staged(shop: Shop) -> list[str]:
     return sorted(each.name for each in folder.glob("*"))
 
 
-@pytest.mark.parametrize("phase", ["branch", "compile", "write", "test", "publish"])
+@pytest.mark.parametrize("phase", ["branch", "compile", "write", "test"])
 def test_what_a_killed_run_left_is_undone(shop: Shop, phase: str) -> None:
+    undo_killed_run(shop, phase)
+
+
+@EVERYWHERE
+def test_what_a_run_left_that_was_about_to_publish_is_undone(shop: Shop) -> None:
+    undo_killed_run(shop, "publish")
+
+
+def undo_killed_run(shop: Shop, phase: str) -> None:
+    """Kill a run when it comes to *phase*; nothing of it is left."""
     shop.publish(ORDERS)
-    settle(shop.land("a.csv", "id\n1\n"))
+    shop.land("a.csv", "id\n1\n")
     before = shop.main
     run_and_kill(shop, phase, state="begun")
 
@@ -193,9 +204,10 @@ def test_the_next_run_does_not_wait_for_a_dead_lease(shop: Shop) -> None:
     assert claims(shop) == [ClaimState.COMMITTED]
 
 
+@BOTH_ENDS
 def test_what_was_merged_before_the_kill_is_told_to_dagster_once(shop: Shop) -> None:
     shop.publish(ORDERS)
-    settle(shop.land("a.csv", "id\n1\n"))
+    shop.land("a.csv", "id\n1\n")
     run_and_kill(shop, "publish", state="ended")
     stands = shop.rows("shop.bronze.orders")
     untold = len(shop.materializations("shop.bronze.orders"))

@@ -10,6 +10,7 @@ from sqlalchemy import select, text, update
 from rat_assets import actions
 from rat_resources import hand_written, leases, releases, runs, wishes
 from rat_resources.errors import CancelledError, NotFoundError
+from rat_resources.lake.refs import MAIN
 from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
 from rat_resources.metadata.runs import Run, RunStatus
 from rat_resources.metadata.trace.tasks import Task, TaskStatus
@@ -18,7 +19,10 @@ from rat_resources.releases import Release
 from rat_resources.retirement import ReadError, retire
 from rat_resources.rollback import PrunedError
 from tests.factories import ORDERS, Shop
+from tests.places import EVERYWHERE
+from tests.rat_assets.test_cli import call
 
+NUMBERS = "shop/pipelines/bronze/numbers/pipeline.sql"
 SILVER = "shop/pipelines/silver/orders/pipeline.sql"
 GOLD = "shop/pipelines/gold/revenue/pipeline.sql"
 BRONZE_TABLE, SILVER_TABLE, GOLD_TABLE = (
@@ -263,6 +267,27 @@ def test_a_run_that_was_launched_with_what_is_abandoned_never_begins(
             base_commit=shop.main,
             started_at=runs.database_time(tx),
         )
+
+
+@EVERYWHERE
+def test_what_was_published_before_a_rollback_can_still_be_asked(shop: Shop) -> None:
+    shop.publish({NUMBERS: "SELECT range AS n FROM range(3)"})
+    shop.run()
+    first = shop.main
+    shop.publish({NUMBERS: "SELECT range AS n FROM range(5)"})
+    shop.run()
+    second = shop.main
+
+    actions.roll_back(shop.whole, 1)
+    report = shop.run()
+
+    assert report.succeeded
+    asked = ("query", "SELECT count(*) FROM bronze.numbers", "--format", "csv")
+    counts = [
+        call(*asked, "--ref", ref).stdout.split()[-1]
+        for ref in (first, second, MAIN, f"{MAIN}@{second}")
+    ]
+    assert counts == ["3", "5", "3", "5"]
 
 
 def test_what_was_restored_runs(open_shop: Shop) -> None:
