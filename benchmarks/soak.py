@@ -1,6 +1,6 @@
 """Soak: a thousand small runs on a Nessie server and S3-compatible storage, in one process.
 
-Every turn runs two pipelines: one appends a row, the other makes its table anew of all rows. What
+Every turn runs two pipelines: one upserts a row, the other makes its table anew of all rows. What
 must not grow with the runs is read again and again: the memory, threads and open files of the
 process, the connections to Postgres, the branches, and the time that a run takes.
 
@@ -22,13 +22,16 @@ from benchmarks.place import RAT, command, own_place
 RUNS = 1000
 STAGES = 10
 A_TURN = 2  # runs
+# Neither table grows: what a run costs must not either.
 PIPELINES = {
     "soak/pipelines/bronze/drops/pipeline.sql": """
--- @merge_strategy: append_only
-SELECT '{{ run_started_at }}'::TIMESTAMPTZ AS fell_at, 1 AS amount
+-- @merge_strategy: incremental
+-- @unique_key: id
+SELECT epoch('{{ run_started_at }}'::TIMESTAMPTZ)::BIGINT % 10 AS id,
+    '{{ run_started_at }}'::TIMESTAMPTZ AS fell_at
 """,
-    "soak/pipelines/bronze/drops/tests/quality/amount_is_one.sql": (
-        "SELECT * FROM {{ this }} WHERE amount <> 1\n"
+    "soak/pipelines/bronze/drops/tests/quality/id_is_unique.sql": (
+        "SELECT id FROM {{ this }} GROUP BY id HAVING count(*) > 1\n"
     ),
     "soak/pipelines/silver/level/pipeline.sql": """
 SELECT count(*) AS drops, max(fell_at) AS fell_at FROM {{ ref('bronze.drops') }}
