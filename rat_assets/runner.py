@@ -19,7 +19,9 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster_postgres.utils import DagsterPostgresException
 from sqlalchemy import select as sql_select
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from rat_assets.changes import Changes
@@ -30,6 +32,8 @@ from rat_assets.reports.star import star_assets
 from rat_assets.selection import select
 from rat_assets.steps import asset_key
 from rat_resources import graph, releases
+from rat_resources.errors import MetadataError
+from rat_resources.lake.complaints import first_line
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import QualityResult, Verdict
 from rat_resources.metadata.runs import Run
@@ -199,7 +203,13 @@ def execute_job(
         # Dagster would repeat its whole event log on the terminal.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
-    execute_run(InMemoryJob(job), dagster_run, instance, raise_on_error=False)
+    try:
+        execute_run(InMemoryJob(job), dagster_run, instance, raise_on_error=False)
+    except (DagsterPostgresException, OperationalError) as error:
+        # Dagster's log could not be written, without which it ends nothing.
+        message = f"Postgres went away in the middle of the run: {first_line(error)}"
+        fix = "once it is back, `rat reconcile` ends the run; then run it again"
+        raise MetadataError(message, fix=fix) from error
     return dagster_run.run_id
 
 

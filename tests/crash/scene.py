@@ -131,7 +131,8 @@ class Scene:
     def set_right(self) -> None:
         """Do what `rat reconcile` does, twice; the second time there is nothing to do."""
         whole, instance = self.shop.whole, self.shop.instance
-        reconcile(whole, instance, patience=long_enough(whole))
+        for said in reconcile(whole, instance, patience=long_enough(whole)):
+            print(said, flush=True)  # noqa: T201
         assert left_open(whole, instance) == []
         assert reconcile(whole, instance) == []
 
