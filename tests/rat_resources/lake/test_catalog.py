@@ -29,18 +29,27 @@ from rat_resources.lake.refs import (
     ReferenceType,
     Refs,
 )
+from rat_resources.places import Place, S3Place
+from rat_resources.s3_store import S3Store
+from tests.factories import folder_of
 from tests.rat_resources.lake.contents import ORDERS, SALES, table_at
 
 SCHEMA = pa.schema([("id", pa.int64()), ("item", pa.string())])
 
 
+IN_BOTH = pytest.mark.parametrize("warehouse", ["a folder", "S3"], indirect=True)
+
+
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Path:
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where the files are: a folder, or S3 for a test that asks for it."""
+    if getattr(request, "param", "a folder") == "S3":
+        return S3Place(request.getfixturevalue("bucket"), "wäre-house")
     return tmp_path / "wäre house %41"
 
 
 @pytest.fixture
-def catalog(refs: Refs, warehouse: Path) -> RefCatalog:
+def catalog(refs: Refs, warehouse: Place) -> RefCatalog:
     """The catalog of a new branch."""
     refs.create("run-1")
     return RefCatalog(refs, ref="run-1", warehouse=warehouse.as_uri())
@@ -59,8 +68,14 @@ def ids(catalog: RefCatalog, key: tuple[str, ...] = ORDERS) -> list[int]:
     return sorted(catalog.load_table(key).scan().to_arrow()["id"].to_pylist())
 
 
-def files(warehouse: Path) -> set[Path]:
-    return {path for path in warehouse.rglob("*") if path.is_file()}
+def files(warehouse: Place) -> set[str]:
+    if isinstance(warehouse, S3Place):
+        return set(S3Store(warehouse).list())
+    return {str(path) for path in warehouse.rglob("*") if path.is_file()}
+
+
+def metadata_files(warehouse: Place) -> set[str]:
+    return {path for path in files(warehouse) if path.endswith(".metadata.json")}
 
 
 def make_orders(catalog: RefCatalog, *numbers: int) -> Table:
@@ -73,6 +88,7 @@ def publish(catalog: RefCatalog) -> None:
     catalog.refs.merge(str(catalog.branch))
 
 
+@IN_BOTH
 def test_a_table_is_read_where_it_was_written(catalog: RefCatalog) -> None:
     make_orders(catalog, 1, 2)
 
@@ -84,13 +100,13 @@ def test_a_table_is_read_where_it_was_written(catalog: RefCatalog) -> None:
 
 
 def test_a_table_lies_in_a_folder_of_its_name(
-    catalog: RefCatalog, warehouse: Path
+    catalog: RefCatalog, warehouse: Place
 ) -> None:
     table = make_orders(catalog, 1)
 
-    folder = warehouse / "shop" / "silver" / "orders"
+    folder = folder_of(warehouse) / "shop" / "silver" / "orders"
     assert table.location() == f"file://{folder}"
-    assert {path.relative_to(folder).parts[0] for path in files(warehouse)} == {
+    assert {Path(path).relative_to(folder).parts[0] for path in files(warehouse)} == {
         "data",
         "metadata",
     }
@@ -131,13 +147,13 @@ def test_new_tables_are_kept_small_and_never_collected(catalog: RefCatalog) -> N
 
 
 def test_a_commit_bears_the_message_and_properties_of_its_catalog(
-    refs: Refs, warehouse: Path
+    refs: Refs, warehouse: Place
 ) -> None:
     refs.create("run-1")
     catalog = RefCatalog(
         refs,
         ref="run-1",
-        warehouse=warehouse,
+        warehouse=folder_of(warehouse),
         message="Write shop.silver.orders",
         properties={"rat.run_id": "7"},
     )
@@ -185,7 +201,7 @@ def test_columns_rows_and_snapshots_can_change_in_one_commit(
     assert len(list(catalog.refs.history("run-1"))) == before + 2
 
 
-def test_nothing_to_change_is_no_commit(catalog: RefCatalog, warehouse: Path) -> None:
+def test_nothing_to_change_is_no_commit(catalog: RefCatalog, warehouse: Place) -> None:
     table = make_orders(catalog, 1)
     head, before = catalog.refs.head("run-1"), files(warehouse)
 
@@ -255,8 +271,9 @@ def test_a_pinned_content_is_loaded_whatever_the_branch_holds(
 # Conflicts
 
 
+@IN_BOTH
 def test_a_table_that_moved_is_not_written_over(
-    catalog: RefCatalog, warehouse: Path
+    catalog: RefCatalog, warehouse: Place
 ) -> None:
     make_orders(catalog, 1)
     mine, theirs = (catalog.load_table(ORDERS) for _ in range(2))
@@ -266,7 +283,7 @@ def test_a_table_that_moved_is_not_written_over(
         mine.append(rows(3))
 
     assert ids(catalog) == [1, 2]
-    assert len(list(warehouse.rglob("*.metadata.json"))) == 3
+    assert len(metadata_files(warehouse)) == 3
 
 
 def make_or_append(catalog: RefCatalog, number: int) -> None:
@@ -291,8 +308,9 @@ def racing(catalog: RefCatalog, monkeypatch: pytest.MonkeyPatch) -> RefCatalog:
     return RefCatalog(refs, ref="run-1", warehouse=catalog.warehouse)
 
 
+@IN_BOTH
 def test_a_commit_that_comes_second_leaves_no_metadata(
-    catalog: RefCatalog, racing: RefCatalog, warehouse: Path
+    catalog: RefCatalog, racing: RefCatalog, warehouse: Place
 ) -> None:
     make_orders(catalog, 1)
 
@@ -300,21 +318,21 @@ def test_a_commit_that_comes_second_leaves_no_metadata(
         racing.load_table(ORDERS).append(rows(2))
 
     assert ids(catalog) == [1, 9]
-    assert len(list(warehouse.rglob("*.metadata.json"))) == 3
+    assert len(metadata_files(warehouse)) == 3
 
 
 def test_a_table_that_comes_second_exists_already(
-    catalog: RefCatalog, racing: RefCatalog, warehouse: Path
+    catalog: RefCatalog, racing: RefCatalog, warehouse: Place
 ) -> None:
     with pytest.raises(TableAlreadyExistsError):
         racing.create_table(ORDERS, SCHEMA)
 
     assert ids(catalog) == [9]
-    assert len(list(warehouse.rglob("*.metadata.json"))) == 2
+    assert len(metadata_files(warehouse)) == 2
 
 
 def test_a_table_that_exists_is_not_created_again(
-    catalog: RefCatalog, warehouse: Path
+    catalog: RefCatalog, warehouse: Place
 ) -> None:
     make_orders(catalog, 1)
     before = files(warehouse)
@@ -358,11 +376,11 @@ def test_a_lost_answer_leaves_the_state_unknown_and_the_files_in_place(
 
 
 def test_a_server_that_is_not_there_took_nothing_and_leaves_no_metadata(
-    catalog: RefCatalog, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+    catalog: RefCatalog, warehouse: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_orders(catalog, 1)
     table = catalog.load_table(ORDERS)
-    before = set(warehouse.rglob("*.metadata.json"))
+    before = metadata_files(warehouse)
 
     def refuse(*args: Any, **kwargs: Any) -> NoReturn:  # noqa: ANN401
         raise CatalogError
@@ -371,7 +389,7 @@ def test_a_server_that_is_not_there_took_nothing_and_leaves_no_metadata(
     with pytest.raises(CatalogError):
         table.append(rows(2))
 
-    assert set(warehouse.rglob("*.metadata.json")) == before
+    assert metadata_files(warehouse) == before
 
 
 # Files belong to every branch
@@ -391,7 +409,10 @@ def test_two_branches_may_make_one_table_and_keep_their_files(
     assert not catalog.table_exists(ORDERS)
 
 
-def test_dropping_a_table_keeps_its_files(catalog: RefCatalog, warehouse: Path) -> None:
+@IN_BOTH
+def test_dropping_a_table_keeps_its_files(
+    catalog: RefCatalog, warehouse: Place
+) -> None:
     make_orders(catalog, 1)
     old, before = catalog.refs.head("run-1"), files(warehouse)
 
@@ -403,18 +424,18 @@ def test_dropping_a_table_keeps_its_files(catalog: RefCatalog, warehouse: Path) 
         catalog.drop_table(ORDERS)
 
 
-def test_old_metadata_is_never_deleted(catalog: RefCatalog, warehouse: Path) -> None:
+def test_old_metadata_is_never_deleted(catalog: RefCatalog, warehouse: Place) -> None:
     properties = {"write.metadata.previous-versions-max": "1"}
     table = catalog.create_table(ORDERS, SCHEMA, properties=properties)
 
     for number in range(4):
         table.append(rows(number))
 
-    assert len(list(warehouse.rglob("*.metadata.json"))) == 5
+    assert len(metadata_files(warehouse)) == 5
 
 
 def test_deleting_old_metadata_cannot_be_asked_for(
-    catalog: RefCatalog, warehouse: Path
+    catalog: RefCatalog, warehouse: Place
 ) -> None:
     properties = {"write.metadata.delete-after-commit.enabled": "true"}
     table = make_orders(catalog, 1)
