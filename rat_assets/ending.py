@@ -53,6 +53,7 @@ class Ending:
     may_repeat: bool  # whether a conflict is met by the very same once more
     hold: Hold | None = None
     branch: str = ""
+    head: str | None = None  # of the branch, when it was last asked for
     was_settled: bool = False  # published before the error, or ended by somebody else
 
     def undo(self, error: BaseException) -> None:
@@ -157,7 +158,7 @@ class Ending:
         if self.branch:
             refs = self.work.platform.lake.refs
             try:
-                publishing.drop_branch(refs, self.branch)
+                publishing.drop_branch(refs, self.branch, head=self.head)
             except (CatalogError, LostAnswerError) as error:
                 what = f"its branch is left to the reconciler: {error}"
                 self.work.journal.say(what, level="warning")

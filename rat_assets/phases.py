@@ -432,11 +432,12 @@ class Attempt:
     def merge(self, stated: dict[str, Any]) -> str | None:
         """Publish the branch with what is *stated* of it; main's commit, None: nothing to merge."""
         refs, metadata = self.platform.lake.refs, self.platform.metadata
+        self.ending.head = tested = refs.head(self.branch)
         intent = Intent(
             hold=self.hold,
             dagster_run_id=self.step.dagster_run_id,
             branch=self.branch,
-            from_hash=refs.head(self.branch),
+            from_hash=tested,
             expected_main=self.onto,
             facts=stated,
         )

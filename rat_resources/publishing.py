@@ -273,15 +273,19 @@ def find_commit(refs: Refs, publication: Publication) -> str | None:
     return None
 
 
-def drop_branch(refs: Refs, name: str) -> None:
-    """Delete a branch, whose commits stay, so that nothing can merge it any more."""
+def drop_branch(refs: Refs, name: str, *, head: str | None = None) -> None:
+    """Delete a branch, whose commits stay, so that nothing can merge it any more.
+
+    A *head* that it probably still has saves the question for it.
+    """
     while True:
         try:
-            refs.delete(name, expected_hash=refs.head(name))
+            refs.delete(name, expected_hash=head or refs.head(name))
         except NotFoundError:
             return
         except ConflictError:
-            continue  # somebody committed to it meanwhile
+            head = None  # somebody committed to it meanwhile
+            continue
         return
 
 
