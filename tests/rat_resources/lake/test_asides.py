@@ -8,17 +8,16 @@ import pytest
 from rat_resources.lake.asides import KINDS, LONGEST_LIFE, left, name_aside, since
 from rat_resources.lake.refs import Refs
 
-NOW = datetime.now(UTC)
-LATER = NOW + LONGEST_LIFE + timedelta(minutes=1)
-
 
 def test_what_is_over_its_time_is_left_over(refs: Refs) -> None:
     names = [name_aside(kind, id=uuid.uuid4()) for kind in KINDS]
     for name in (*names, "append-mine", "run-1"):
         refs.create(name)
 
-    early = list(left(refs, now=NOW))
-    late = [each.name for each in left(refs, now=LATER)]
+    now = datetime.now(UTC)
+    later = now + LONGEST_LIFE + timedelta(minutes=1)
+    early = list(left(refs, now=now))
+    late = [each.name for each in left(refs, now=later)]
 
     assert early == []
     assert sorted(late) == sorted(names)
