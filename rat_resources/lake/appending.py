@@ -17,6 +17,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from rat_resources.errors import (
+    CatalogError,
     ConflictError,
     LostAnswerError,
     NotFoundError,
@@ -68,20 +69,22 @@ class Append:
 
     def attempt(self, files: Sequence[DataFile], *, like: Table) -> str | None:
         """Append the files on top of main's head; None where somebody was faster."""
-        refs = self.lake.refs
-        head = refs.head(MAIN)
+        head = self.lake.refs.head(MAIN)
         with self.branch(head) as branch:
-            table = self.lake.catalog(branch, message=self.message).load_table(
-                self.name.key
-            )
-            if shape(table) != shape(like):
-                message = f"{self.name} got other columns or partitions meanwhile"
-                raise SchemaChangeError(message, fix="append the rows again")
-            open_target(table).commit(added=files, removed=())
-            with suppress(LostAnswerError):
+            try:
+                self.write(branch, files, like=like)
                 return self.merge(branch, onto=head)
-        # The branch is gone: what was under way is over by then, and main's log tells of it.
-        return self.find(since=head)
+            except LostAnswerError as error:
+                return self.find_out(branch, since=head, error=error)
+
+    def write(self, branch: str, files: Sequence[DataFile], *, like: Table) -> None:
+        """Append the files on the branch; SchemaChangeError where they fit no more."""
+        catalog = self.lake.catalog(branch, message=self.message)
+        table = catalog.load_table(self.name.key)
+        if shape(table) != shape(like):
+            message = f"{self.name} got other columns or partitions meanwhile"
+            raise SchemaChangeError(message, fix="append the rows again")
+        open_target(table).commit(added=files, removed=())
 
     def merge(self, branch: str, *, onto: str) -> str | None:
         """Bring a branch into main; None where somebody was faster."""
@@ -107,15 +110,29 @@ class Append:
         try:
             yield name
         finally:
-            refs.delete(name, expected_hash=refs.head(name))
+            # What is on main is there, whatever becomes of the branch; the janitor knows it.
+            with suppress(CatalogError, LostAnswerError, NotFoundError):
+                refs.delete(name, expected_hash=refs.head(name))
 
-    def find(self, *, since: str) -> str | None:
-        """The commit of an attempt whose branch is gone, once it can no more come."""
+    def find_out(
+        self, branch: str, *, since: str, error: LostAnswerError
+    ) -> str | None:
+        """The commit of main of a lost answer, None if it was not made; LostAnswerError if none can tell."""
         refs = self.lake.refs
-        time.sleep(refs.latest_merge.total_seconds())
-        for commit in refs.history(MAIN, until=since):
-            if commit.properties.get(APPEND) == str(self.id):
-                return commit.hash
+        try:
+            # Nothing can merge it any more; what was under way is over by then, and the log tells of it.
+            with suppress(NotFoundError):
+                refs.delete(branch, expected_hash=refs.head(branch))
+            time.sleep(refs.latest_merge.total_seconds())
+            for commit in refs.history(MAIN, until=since):
+                if commit.properties.get(APPEND) == str(self.id):
+                    return commit.hash
+        except (CatalogError, LostAnswerError) as gone:
+            message = (
+                f"nobody knows whether the rows came to {self.name}: {gone.message}"
+            )
+            fix = f"look for {APPEND} {self.id} in the log of {MAIN} before you append them again"
+            raise LostAnswerError(message, fix=fix) from error
         return None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import duckdb
 import pytest
 
-from rat_resources.errors import LostAnswerError, SchemaChangeError
+from rat_resources.errors import CatalogError, LostAnswerError, SchemaChangeError
 from rat_resources.lake.appending import Append, append
 from rat_resources.lake.refs import MergeResult
 from rat_resources.names import TableName
@@ -99,6 +99,37 @@ def test_an_append_whose_answer_is_lost_is_there_once(
 
     assert shop.rows(str(NUMBERS)) == [(7,)]
     assert shop.main == commit
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_server_that_goes_right_after_the_merge_makes_nobody_append_twice(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, *, answered: bool
+) -> None:
+    code = "SELECT range AS n FROM range(0)"
+    shop.publish({"shop/pipelines/bronze/numbers/pipeline.sql": code})
+    shop.run()
+    refs = shop.whole.lake.refs
+    merge = refs.merge
+
+    def gone(*asked: object, **named: object) -> MergeResult:
+        raise CatalogError
+
+    def merge_and_go(*asked: object, **named: object) -> MergeResult:
+        monkeypatch.setattr(refs, "delete", gone)
+        merged = merge(*asked, **named)  # type: ignore[arg-type]
+        if not answered:
+            raise LostAnswerError
+        return merged
+
+    monkeypatch.setattr(refs, "merge", merge_and_go)
+
+    if answered:
+        assert add(shop, 7) == shop.main
+    else:
+        with pytest.raises(LostAnswerError, match="before you append them again"):
+            add(shop, 7)
+
+    assert shop.rows(str(NUMBERS)) == [(7,)]
 
 
 def test_rows_of_other_columns_than_the_table_has_by_then_are_refused(
