@@ -11,6 +11,7 @@
     │   ├── QualityError        … a test of error severity found offenders, or could not run
     │   ├── NotFoundError       … no such pipeline, table, zone, run or reference
     │   ├── LandingError        … a landing file that cannot be taken
+    │   ├── FilterError         … a row filter asks for what is not there, or does not compare
     │   └── EventError          … what a source says of a run cannot be made sense of
     ├── OperatorError           whoever runs this RAT
     │   ├── SettingsError       … a setting is missing or makes no sense
@@ -116,6 +117,10 @@ class NotFoundError(AuthorError):
 
 class LandingError(AuthorError):
     """The landing file cannot be taken."""
+
+
+class FilterError(AuthorError):
+    """The row filter cannot be understood."""
 
 
 class EventError(AuthorError):
