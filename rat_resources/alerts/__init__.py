@@ -1,0 +1,1 @@
+"""Alerts: what somebody wants to hear of, what happened, and how it reaches them."""
