@@ -7,6 +7,7 @@ from enum import StrEnum
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Computed,
     ForeignKey,
     Index,
     UniqueConstraint,
@@ -17,14 +18,26 @@ from sqlalchemy.orm import Mapped, mapped_column
 from rat_resources.metadata.base import Json, TraceBase, now, uuid_pk
 from rat_resources.metadata.trace.people import SHOWN
 
+# What the condition says, whoever wrote it.
+KIND = "condition ->> 'kind'"
+DATASET = "condition ->> 'dataset'"
+
 
 class AlertDefinition(TraceBase):
-    """What somebody wants to hear of, and where. The channels hold personal data."""
+    """What somebody wants to hear of, and where. The channels hold personal data, and no secret."""
 
     __tablename__ = "alert_definitions"
     __table_args__ = (
         CheckConstraint(SHOWN, name="visibility"),
+        CheckConstraint("severity IN ('info', 'warning', 'critical')", name="severity"),
+        CheckConstraint("source IN ('file', 'job')", name="source"),
+        CheckConstraint("retired_at IS NULL OR NOT enabled", name="retired"),
         Index("ix_alert_definitions_org", "org_id"),
+        Index(
+            "ix_alert_definitions_dataset",
+            "dataset",
+            postgresql_where=text("enabled"),
+        ),
     )
 
     id: Mapped[uuid_pk]
@@ -37,6 +50,16 @@ class AlertDefinition(TraceBase):
     enabled: Mapped[bool] = mapped_column(server_default="true")
     created_at: Mapped[now]
     updated_at: Mapped[now]
+    namespace: Mapped[str] = mapped_column(server_default="")
+    owner: Mapped[str | None]  # as its file says it: a team, an address
+    severity: Mapped[str] = mapped_column(server_default="warning")
+    labels: Mapped[Json] = mapped_column(server_default="{}")
+    description: Mapped[str] = mapped_column(server_default="")
+    remediation: Mapped[str] = mapped_column(server_default="")
+    source: Mapped[str] = mapped_column(server_default="job")  # file, job
+    retired_at: Mapped[datetime | None]  # since when nobody keeps it: its file is gone
+    kind: Mapped[str | None] = mapped_column(Computed(KIND, persisted=True))
+    dataset: Mapped[str | None] = mapped_column(Computed(DATASET, persisted=True))
 
 
 class AlertEvent(TraceBase):
