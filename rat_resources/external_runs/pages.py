@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -22,6 +21,7 @@ from rat_resources.errors import PartnerError
 from rat_resources.external_runs.masking import mask_text, shorten
 from rat_resources.external_runs.partners import Partner
 from rat_resources.metadata.base import Json
+from rat_resources.retry_after import parse_retry_after
 
 PASSING = frozenset({429, 500, 502, 503, 504})
 MOST_BYTES = 32 << 20
@@ -224,23 +224,6 @@ def read_cursor(value: Json, *, url: str) -> str | None:
         message = f"{url} answers with `next_cursor` that is no text"
         raise PartnerError(message)
     return str(value)
-
-
-def parse_retry_after(value: str | None, *, now: datetime) -> float:
-    """How many seconds a Retry-After header asks to wait; 0 when it makes no sense."""
-    if not value:
-        return 0
-    try:
-        return max(float(int(value)), 0)
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(value)
-        return max(
-            (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds(), 0
-        )
-    except (ValueError, OverflowError):
-        return 0
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

@@ -10,8 +10,9 @@ import requests
 
 from rat_resources.errors import PartnerError
 from rat_resources.external_runs import pages
-from rat_resources.external_runs.pages import Api, UnreachableError, parse_retry_after
+from rat_resources.external_runs.pages import Api, UnreachableError
 from rat_resources.external_runs.partners import Partner
+from rat_resources.retry_after import parse_retry_after
 from tests.rat_resources.external_runs.partner_server import (
     PartnerServer,
     Reply,
