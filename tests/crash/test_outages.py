@@ -210,10 +210,15 @@ def test_a_run_goes_on_or_ends_clean_when_postgres_was_gone_a_while(
     server, name = url.set(database="postgres"), url.database
     ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     go = [
+        # Or a heartbeat is there again before it has another name.
+        f"ALTER DATABASE {name} ALLOW_CONNECTIONS false",
         f"{ended} WHERE datname = '{name}'",
         f"ALTER DATABASE {name} RENAME TO {name}_gone",
     ]
-    back = [f"ALTER DATABASE {name}_gone RENAME TO {name}"]
+    back = [
+        f"ALTER DATABASE {name}_gone RENAME TO {name}",
+        f"ALTER DATABASE {name} ALLOW_CONNECTIONS true",
+    ]
 
     in_process(phase, partial(tell_all, server, go), partial(tell_all, server, back))
 
