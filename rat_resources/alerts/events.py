@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, false, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -247,10 +247,11 @@ def raised(
     wanted = set(definitions)
     if not wanted:
         return {}
-    condition = AlertState.definition_id.in_(wanted - {None})
-    if None in wanted:
-        condition |= AlertState.definition_id.is_(None)
-    states = tx.scalars(select(AlertState).where(condition)).all()
+    mine = or_(
+        AlertState.definition_id.in_(wanted - {None}),
+        AlertState.definition_id.is_(None) if None in wanted else false(),
+    )
+    states = tx.scalars(select(AlertState).where(mine)).all()
     return {(each.definition_id, each.subject): Raised.of(each) for each in states}
 
 
@@ -308,7 +309,7 @@ def add_system(
         figures=figures or {},
         remediation=remediation,
         cause=f"system:{key}",
-        run_id=run_id and str(run_id),
+        run_id=str(run_id) if run_id else None,
     )
     return tell(
         tx,
