@@ -61,7 +61,7 @@ def read_yaml(
     """The top keys of a YAML mapping, in order, each once; the rest goes to *problems*."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document = None if node is None else locate(node)
+        document = None if node is None else locate(node, room=Room())
     except yaml.YAMLError as error:
         problems.append(yaml_problem(error, text=text, path=path))
         return
@@ -103,26 +103,61 @@ def is_mapping(located: Located) -> bool:
     )
 
 
-def locate(node: yaml.Node) -> Located:
+class Room:
+    """How many values a document may still have: aliases of aliases make billions of a few lines."""
+
+    MOST = 100_000
+
+    def __init__(self) -> None:
+        self.left = self.MOST
+
+    def take(self, line: int) -> None:
+        """Make room for one; UnfitError where there is none."""
+        self.left -= 1
+        if self.left < 0:
+            what = f"there are more than {self.MOST:,} values"
+            raise UnfitError(what, "write fewer, and no aliases (*name)", line=line)
+
+
+def locate(node: yaml.Node, *, room: Room) -> Located:
     """The plain value of *node* with its line; a mapping becomes a list of entries."""
     line = node.start_mark.line + 1
+    room.take(line)
     if isinstance(node, yaml.MappingNode):
         # The line of a key is where people look, also when its value starts further down.
         return Located(
             [
-                Entry(key := locate(k), replace(locate(v), line=key.line))
+                Entry(
+                    key := locate(k, room=room),
+                    replace(locate(v, room=room), line=key.line),
+                )
                 for k, v in node.value
             ],
             line,
         )
     if isinstance(node, yaml.SequenceNode):
-        return Located(tuple(locate(each) for each in node.value), line)
+        return Located(tuple(locate(each, room=room) for each in node.value), line)
     loader = yaml.SafeLoader("")
     try:
         return Located(loader.construct_object(node), line, node.value)
     except ValueError as error:
         what = f"{node.value} is read as a date, and {error}"
         raise UnfitError(what, "put quotes around it", line=line) from error
+
+
+def as_located(document: Any) -> Located:  # noqa: ANN401 - JSON
+    """A JSON document as the readers take it; it has no lines."""
+    if isinstance(document, Mapping):
+        return Located(
+            [
+                Entry(Located(key, 0, str(key)), as_located(value))
+                for key, value in document.items()
+            ],
+            0,
+        )
+    if isinstance(document, list | tuple):
+        return Located(tuple(map(as_located, document)), 0)
+    return Located(document, 0, "" if document is None else str(document))
 
 
 def unique_entries(
