@@ -23,7 +23,7 @@ from rat_resources.names import ColumnName, TableName
 from rat_resources.specs import PipelineSpec
 
 # Whatever lake.lineage learns to read is one more; every table is then traced anew once.
-VERSION = "1"
+VERSION = "2"
 PLACEHOLDER = "{staging}"
 TEXTS = (".csv", ".tsv", ".txt")
 FILES = 20
@@ -151,10 +151,10 @@ def trace_query(traced: Traced) -> Lineage:
     }
     output = traced.connection.sql(traced.sql).columns
     inputs = finding.Inputs(readable(traced), zones=zones, describe=describe)
-    found = finding.trace(traced.sql, inputs=inputs, output=output)
+    found = finding.read(traced.sql, inputs=inputs, output=output)
     columns = traced.columns or tuple(output)
-    sources = within(columns, found) | dict.fromkeys(traced.added, ())
-    return Lineage(traced.dataset, columns, sources, "", probes)
+    sources = within(columns, found.sources) | dict.fromkeys(traced.added, ())
+    return Lineage(traced.dataset, columns, sources, "", probes, found.deciding)
 
 
 def within(

@@ -5,12 +5,13 @@ table stands on main, whether or not a pipeline still writes it. Finding sources
 `rat_resources.lake.lineage`.
 """
 
+import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import delete, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -28,6 +29,8 @@ class Lineage:
     sources: Mapping[str, tuple[ColumnName, ...]]
     query_hash: str
     probes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # What decides which rows there are, and which stand together; None where it is not known.
+    deciding: tuple[ColumnName, ...] | None = None
 
     @property
     def untold(self) -> tuple[str, ...]:
@@ -43,6 +46,9 @@ class Lineage:
             "untold": list(self.untold),
             "query_hash": self.query_hash,
             "probes": {call: list(names) for call, names in self.probes.items()},
+            "deciding": None
+            if self.deciding is None
+            else [list(each) for each in self.deciding],
             "edges": [
                 [name, *source]
                 for name, sources in self.sources.items()
@@ -61,6 +67,8 @@ def state(tx: Session, facts: Mapping[str, Any], *, pipeline_id: uuid.UUID) -> N
                 key: facts[key] for key in ("columns", "untold", "query_hash", "probes")
             },
             dataset=dataset,
+            # An intent may have been written before anybody asked for it.
+            deciding=facts.get("deciding"),
             pipeline_id=pipeline_id,
             updated_at=func.clock_timestamp(),
         )
@@ -103,7 +111,49 @@ def load(tx: Session, dataset: str) -> Lineage | None:
         {name: tuple(sorted(sources)) for name, sources in found.items()},
         traced.query_hash,
         traced.probes,
+        named(traced.deciding),
     )
+
+
+def named(columns: Iterable[Sequence[str]] | None) -> tuple[ColumnName, ...] | None:
+    """The columns that Postgres keeps by dataset and name."""
+    if columns is None:
+        return None
+    return tuple(ColumnName(dataset, column) for dataset, column in columns)
+
+
+def indifferent(
+    tx: Session, readers: Collection[str], *, columns: Iterable[ColumnName]
+) -> set[str]:
+    """Those of *readers* in which nothing depends on any of these columns, as far as is surely known.
+
+    Neither do they take values from one, nor choose, join, group or order their rows by it.
+    """
+    asked = [list(each) for each in columns]
+    return set(
+        tx.scalars(
+            INDIFFERENT, {"readers": list(readers), "columns": json.dumps(asked)}
+        )
+    )
+
+
+INDIFFERENT = text("""
+    SELECT dataset
+    FROM rat.traced_tables AS traced
+    WHERE dataset = ANY(:readers)
+        AND cardinality(untold) = 0
+        AND deciding IS NOT NULL
+        AND NOT EXISTS (
+            SELECT FROM jsonb_array_elements(CAST(:columns AS jsonb)) AS asked (it)
+            WHERE deciding @> jsonb_build_array(it)
+                OR EXISTS (
+                    SELECT FROM rat.column_lineage AS edge
+                    WHERE edge.output_dataset = traced.dataset
+                        AND edge.input_dataset = it ->> 0
+                        AND edge.input_column = it ->> 1
+                )
+        )
+""")
 
 
 # Following the arrows.

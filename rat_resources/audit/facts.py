@@ -145,6 +145,7 @@ SELECT
     pipeline_id,
     lineage -> 'columns' AS columns,
     lineage -> 'untold' AS untold,
+    nullif(lineage -> 'deciding', 'null') AS deciding,
     lineage ->> 'query_hash' AS query_hash
 FROM ({NEWEST_LINEAGE}) AS newest
 """
@@ -155,6 +156,7 @@ SELECT
     pipeline_id,
     to_jsonb(columns) AS columns,
     to_jsonb(untold) AS untold,
+    deciding,
     query_hash
 FROM rat.traced_tables
 """

@@ -2,8 +2,9 @@
 
 The query is read by sqlglot; what its names mean is decided by DuckDB's rules (`scopes`) and the
 real columns of the inputs. What an expression of a SELECT list names is a source of its column,
-windows, filters and conditions in it too; WHERE, join and grouping keys are not. What cannot be
-told is left out and never guessed. Keeping what was found is `rat_resources.lineage`.
+windows, filters and conditions in it too. WHERE, join and grouping keys are not: they decide which
+rows there are (`deciding`). What cannot be told is left out and never guessed. Keeping what was
+found is `rat_resources.lineage`.
 """
 
 import re
@@ -14,6 +15,13 @@ from functools import partial, singledispatchmethod
 import sqlglot
 from sqlglot import exp
 
+from rat_resources.lake.deciding import (
+    CLAUSES,
+    Deciding,
+    is_everything,
+    positions,
+    without_last_order,
+)
 from rat_resources.lake.scopes import (
     ABSENT,
     GAP,
@@ -42,24 +50,44 @@ class Inputs:
     describe: Describe = lambda _: None  # the columns of a table function's result
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a query does with the columns that it reads."""
+
+    # The sources of each column for which they can be told; no source: ().
+    sources: Mapping[str, tuple[ColumnName, ...]]
+    # What decides which rows there are, and which stand together; None where it cannot be told.
+    deciding: tuple[ColumnName, ...] | None
+
+
 def trace(
     sql: str, *, inputs: Inputs, output: Sequence[str]
-) -> dict[str, tuple[ColumnName, ...]]:
-    """The sources of each column of *output* for which they can be told; no source: ().
+) -> Mapping[str, tuple[ColumnName, ...]]:
+    """The sources of each column of *output* for which they can be told."""
+    return read(sql, inputs=inputs, output=output).sources
 
-    *output* are the columns as DuckDB returns them. A query that we read otherwise is left out.
+
+def read(sql: str, *, inputs: Inputs, output: Sequence[str]) -> Reading:
+    """What a query does with what it reads.
+
+    *output* are the columns as DuckDB returns them. Of a query that we read otherwise nothing is
+    known.
     """
+    reader = Reader(inputs)
     try:
-        query = sqlglot.parse_one(sql, read="duckdb")
-        columns = Reader(inputs).relation(query, scope=None, ctes={})
+        query = without_last_order(sqlglot.parse_one(sql, read="duckdb"))
+        columns = reader.relation(query, scope=None, ctes={})
         found = align(columns, output)
     except (sqlglot.errors.SqlglotError, UnreadableError, RecursionError):
-        return {}
-    return {
-        name: tuple(sorted(column.sources))
-        for name, column in zip(output, found, strict=True)
-        if column.sources is not None
-    }
+        return Reading({}, None)
+    return Reading(
+        {
+            name: tuple(sorted(column.sources))
+            for name, column in zip(output, found, strict=True)
+            if column.sources is not None
+        },
+        reader.deciding.columns,
+    )
 
 
 class UnreadableError(Exception):
@@ -74,6 +102,7 @@ class Reader:
     """Reads relations: queries, tables and table functions."""
 
     inputs: Inputs
+    deciding: Deciding = field(default_factory=Deciding)
 
     def relation(
         self,
@@ -94,8 +123,9 @@ class Reader:
                 return self.values(query, scope=scope, ctes=ctes)
             case exp.Subquery() if not query.args.get("pivots"):
                 inner = self.relation(query.this, scope=scope, ctes=ctes)
+                self.decide_end(query)
                 return named(told_apart(inner), query.alias_column_names)
-        return UNKNOWN
+        return self.unknown()
 
     def with_ctes(
         self, query: exp.Expr, *, scope: Scope | None, ctes: Mapping[str, Columns]
@@ -141,6 +171,9 @@ class Reader:
         """The columns of a UNION, INTERSECT or EXCEPT."""
         left = self.relation(query.this, scope=scope, ctes=ctes)
         right = self.relation(query.expression, scope=scope, ctes=ctes)
+        if query.args.get("distinct") or not isinstance(query, exp.Union):
+            self.deciding.note(merge(each.sources for each in (*left, *right)))
+        self.decide_end(query)
         return combined(query, left, right)
 
     def values(
@@ -171,7 +204,50 @@ class Reader:
             columns += self.projection(each, scope)
             if isinstance(each, exp.Alias) and columns:
                 scope.aliases.setdefault(each.alias.casefold(), columns[-1].sources)
+        self.decide(query, columns, scope=scope)
         return tuple(columns)
+
+    # What decides which rows there are, and which of them stand together.
+
+    def decide(
+        self, query: exp.Select, columns: Sequence[Column], *, scope: Scope
+    ) -> None:
+        """Note the columns by which a SELECT chooses, groups and orders rows."""
+        for clause in CLAUSES:
+            node = query.args.get(clause)
+            if node is None:
+                continue
+            self.deciding.note(self.sources(node, scope))
+            for position in positions(node):
+                known = not any(each.is_gap for each in columns[:position])
+                self.deciding.note(columns[position - 1].sources if known else None)
+            if is_everything(node):
+                self.deciding.note(merge(each.sources for each in columns))
+        for each in query.expressions:
+            for call in each.find_all(exp.Explode, exp.Unnest):
+                self.deciding.note(self.sources(call, scope))
+
+    def decide_join(self, join: exp.Join, *, left: Scope, right: Scope) -> None:
+        """Note the columns by which two sides are joined; a name may be one of either."""
+        if (condition := join.args.get("on")) is not None:
+            self.deciding.note(self.sources(condition, right))
+        names = [each.name for each in join.args.get("using") or ()]
+        if join.method == "NATURAL":
+            names = [each.name or "" for each in right.columns]
+        for name in names:
+            both = [find(side.columns, name) for side in (left, right)]
+            if ABSENT not in both:
+                self.deciding.note(merge(each.sources for each in both))
+
+    def decide_end(self, query: exp.Expr) -> None:
+        """Note that an order chooses among rows whose columns have no names to go by."""
+        if query.args.get("order"):
+            self.deciding.note(None)
+
+    def unknown(self) -> Columns:
+        """The columns of what we do not read: nobody knows what decides its rows."""
+        self.deciding.note(None)
+        return UNKNOWN
 
     # What stands after FROM.
 
@@ -179,7 +255,7 @@ class Reader:
         """Let the expressions of a SELECT name what stands after FROM, by itself."""
         if isinstance(item, exp.Subquery | exp.Table) and item.args.get("pivots"):
             scope.add(item.alias_or_name or None, UNKNOWN)
-            scope.columns = UNKNOWN
+            scope.columns = self.unknown()
             return
         if isinstance(item, exp.Subquery) and isinstance(item.this, exp.Table):
             self.enter(item.this, scope=scope)  # DuckDB ignores the alias of a join
@@ -197,6 +273,7 @@ class Reader:
             other = Scope(scope.ctes, scope)
             if isinstance(join, exp.Join):
                 self.enter(join.this, scope=other)
+                self.decide_join(join, left=scope, right=other)
                 scope.join(other, join)
             else:
                 self.enter(join, scope=other)
@@ -220,7 +297,7 @@ class Reader:
                 return self.renamed(item, self.item(item.this, scope=scope))
             case exp.Subquery() | exp.Values():
                 return self.relation(item, scope=scope, ctes=scope.ctes)
-        return UNKNOWN
+        return self.unknown()
 
     def renamed(self, item: exp.Expr, columns: Columns) -> Columns:
         """The columns under the names that the query gives them."""
@@ -231,7 +308,7 @@ class Reader:
     def table(self, table: exp.Table, *, scope: Scope) -> Columns:
         """The columns of a table, a view, a CTE or a file."""
         if table.args.get("db"):
-            return UNKNOWN
+            return self.unknown()
         name = table.name.casefold()
         if name in scope.ctes:
             return scope.ctes[name]
@@ -248,6 +325,7 @@ class Reader:
         if isinstance(call, exp.GenerateSeries):
             arguments = [call.args.get(each) for each in ("start", "end", "step")]
             sources = merge(self.sources(each, scope) for each in arguments if each)
+            self.deciding.note(sources)
             name = "range" if call.args.get("is_end_exclusive") else "generate_series"
             return (Column(name, sources),)
         if isinstance(call, exp.Unnest | exp.Explode):
@@ -260,8 +338,10 @@ class Reader:
         """The one column of an `unnest` after FROM."""
         arguments = [call.this, *call.expressions] if call.this else call.expressions
         if len(arguments) != 1 or call.args.get("offset"):
-            return UNKNOWN
-        return (Column("unnest", self.sources(arguments[0], scope)),)
+            return self.unknown()
+        sources = self.sources(arguments[0], scope)
+        self.deciding.note(sources)
+        return (Column("unnest", sources),)
 
     def files(self, paths: exp.Expr, *, reading: exp.Expr) -> Columns:
         """The columns of files, traced to the landing zone that they lie in."""
@@ -398,9 +478,15 @@ class Reader:
         # sqlglot takes any first argument of date_trunc() for the name of a unit.
         return NOTHING if node.name.upper() in WORDS else self.named(scope, node.name)
 
-    @sources.register(exp.Exists)
-    @sources.register(exp.DataType)
-    def _(self, _node: exp.Expr, _scope: Scope) -> Sources | None:
+    @sources.register
+    def _(self, node: exp.Exists, scope: Scope) -> Sources | None:
+        # Whether there are rows is told by what decides them; what they hold is no matter.
+        if isinstance(node.this, exp.Query):
+            self.relation(node.this, scope=scope, ctes=scope.ctes)
+        return NOTHING
+
+    @sources.register
+    def _(self, _node: exp.DataType, _scope: Scope) -> Sources | None:
         return NOTHING
 
     @sources.register(exp.Star)

@@ -25,6 +25,8 @@ class TracedTable(RatBase):
     untold: Mapped[list[str]]  # the columns of which the sources are not known
     query_hash: Mapped[str]  # of all that decides the sources; while it stays, they do
     probes: Mapped[Json] = mapped_column(server_default="{}")  # call → columns
+    # What conditions, joins and groups go by: [dataset, column]; NULL where it is not known
+    deciding: Mapped[Json | None]
     updated_at: Mapped[now]
 
 

@@ -23,3 +23,18 @@ def test_more_columns_are_followed_than_a_statement_takes(
         "shop.landing.orders.customer",
         "shop.landing.orders.amount",
     }
+
+
+def test_a_reader_is_indifferent_to_columns_that_nothing_in_it_goes_by(
+    open_shop: Shop,
+) -> None:
+    readers = ["shop.gold.revenue", "shop.gold.unknown"]
+
+    def indifferent(*columns: str) -> set[str]:
+        asked = [ColumnName("shop.silver.orders", each) for each in columns]
+        with open_shop.whole.metadata.transaction() as tx:
+            return lineage.indifferent(tx, readers, columns=asked)
+
+    assert indifferent("id", "loaded_at") == {"shop.gold.revenue"}
+    assert indifferent("id", "amount") == set()  # a value
+    assert indifferent("customer") == set()  # a group
