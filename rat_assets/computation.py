@@ -34,6 +34,7 @@ from rat_resources import landing, lineage
 from rat_resources.columns import personal_names, refuse_unknown
 from rat_resources.configuration import PipelineConfig
 from rat_resources.errors import CancelledError, NotFoundError, QueryError
+from rat_resources.invalidations import Invalidation
 from rat_resources.lake import register, strategies
 from rat_resources.lake.batch import Batch
 from rat_resources.lake.catalog import RefCatalog
@@ -59,6 +60,7 @@ class Computation:
     journal: Journal
     staging: Path  # where its copies of landing files are
     full_refresh: bool = False
+    told: Sequence[Invalidation] = ()  # what it does something about
     body: Body | None = None  # the function of a hand-written asset
     files: list[landing.ClaimedFile] = field(default_factory=list)
     folders: Mapping[str, Path] = field(default_factory=dict)  # theirs, by zone

@@ -125,7 +125,7 @@ class Ending:
         if trial.changes:
             runs.note(tx, run_id, changes=trial.changes.to_json())
         landing.release(tx, run_id, failed=reason)
-        wishes.finish(tx, run_id)
+        wishes.finish(tx, run_id, failed=True)
 
     def tidy(self) -> None:
         """Clean up after a publication, which stands whatever becomes of this."""

@@ -12,9 +12,9 @@ from typing import Any
 from pyiceberg.table import Table
 
 from rat_assets.computation import Computation
-from rat_assets.inputs import Inputs
+from rat_assets.inputs import Inputs, pin
 from rat_assets.trial import Trial
-from rat_resources import graph, landing, publications
+from rat_resources import graph, invalidations, landing, publications
 from rat_resources.hashes import hash_of
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.partitions import find_parts
@@ -22,6 +22,7 @@ from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
 from rat_resources.lineage import Lineage
 from rat_resources.platform import Platform
+from rat_resources.row_filters import WHOLE
 from rat_resources.specs import PipelineSpec
 from rat_resources.versions import find_versions, known_partitions
 
@@ -31,13 +32,17 @@ def state(work: Computation, trial: Trial) -> dict[str, Any]:
     platform, spec, changes = work.platform, work.spec, trial.changes
     # What a view once was as a table is no concern of its readers.
     table = None if spec.is_view else work.table
-    wishes = [] if work.unchanged else next_wishes(platform, spec, run_id=work.run_id)
+    told = describe_invalidations(work, table)
+    # Who is told of an invalidation runs for it, once.
+    is_news = not work.unchanged and not (told and told["emits"])
+    wishes = next_wishes(platform, spec, run_id=work.run_id) if is_news else []
     return {
         "rows_written": work.written.rows_written if work.written else 0,
         "unchanged": work.unchanged,
         "changes": changes and changes.to_json(),
         "results": [result.to_row() for result in trial.results],
         "wishes": wishes,
+        "invalidations": told,
         "archive": archived_zones(platform, spec),
         **describe_data(spec, table, inputs=work.inputs),
         "partitions": describe_partitions(work, table),
@@ -46,6 +51,27 @@ def state(work: Computation, trial: Trial) -> dict[str, Any]:
         "begins_anew": work.full_refresh,
         "lineage": describe_lineage(work.lineage, is_news=work.lineage_is_news),
     }
+
+
+def describe_invalidations(
+    work: Computation, table: Table | None
+) -> dict[str, Any] | None:
+    """What the run did about invalidations, and what its readers have to know; None without any.
+
+    The first rows of a table are news to its readers, and make none of theirs wrong.
+    """
+    is_first = work.own is None and not work.spec.is_view
+    own = None if work.own is None else pin(work.name, work.own)
+    before = invalidations.pin_json(own)
+    return invalidations.describe(
+        work.told,
+        emits=None if work.unchanged or is_first else WHOLE,
+        facts={
+            "run": str(work.run_id),
+            "snapshot_after": snapshot_of(table),
+            **({"snapshot_before": before} if before else {}),
+        },
+    )
 
 
 def describe_data(

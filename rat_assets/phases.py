@@ -19,6 +19,7 @@ from functools import cached_property
 from typing import Any
 
 from pyiceberg.table import Table
+from sqlalchemy.orm import Session
 
 from rat_assets import facts
 from rat_assets.changes import Changes
@@ -35,6 +36,7 @@ from rat_assets.reports.points import Points
 from rat_assets.trial import Trial
 from rat_resources import (
     faults,
+    invalidations,
     leases,
     publications,
     publishing,
@@ -61,6 +63,8 @@ from rat_resources.tasks import Wanted
 WAIT_FOR_LEASE = 0.1
 SAY_AGAIN = 50  # looks at the lease, of which each takes somewhat longer than the wait
 MOST_COLLISIONS = 5  # that rows are put on top of others'
+# Of the others' rows some may be nowhere else.
+BEGIN_ANEW = ("full_refresh", "incremental", "delete_insert")
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,25 @@ class Step:
     def spec(self) -> PipelineSpec:
         """What the pipeline means."""
         return self.pipeline.spec
+
+    @property
+    def is_invalidation(self) -> bool:
+        """Whether it is for invalidations, and for nothing else."""
+        return self.trigger.startswith(wishes.INVALIDATION)
+
+    @property
+    def takes(self) -> wishes.Takes:
+        """Which wishes of the pipeline it fulfils."""
+        if self.is_invalidation:
+            return "invalidations"
+        if self.full_refresh or self.spec.config.merge_strategy == "full_refresh":
+            return "all"
+        return "all if it must" if self.may_begin_anew else "news"
+
+    @property
+    def may_begin_anew(self) -> bool:
+        """Whether the table may be made anew unasked: its inputs still have all that it holds."""
+        return self.spec.config.merge_strategy in BEGIN_ANEW
 
     @property
     def by_hand(self) -> bool:
@@ -288,12 +311,15 @@ class Attempt:
             # Taken under the lease: what one run calls its time is later than the last run's.
             started_at = runs.database_time(tx)
             # Before anything is pinned, or it would take a wish for news that it misses.
-            wishes.take(
+            taken = wishes.take(
                 tx,
                 step.pipeline.pipeline_id,
                 run_id=self.run_id,
                 dagster_run_id=step.dagster_run_id,
+                takes=step.takes,
             )
+            if any(wish.is_invalidation for wish in taken):
+                self.take_invalidations(tx)
         self.intake.look(now=started_at)
         self.base_commit = self.onto = platform.lake.refs.head(MAIN)
         faults.point("branch")
@@ -321,6 +347,15 @@ class Attempt:
             f"branch {self.branch} at main {self.base_commit[:12]}, "
             f"{len(self.work.files)} landing files"
         )
+
+    def take_invalidations(self, tx: Session) -> None:
+        """Do something about the rows that were invalidated below."""
+        self.work.told = invalidations.taken(tx, self.run_id)
+        self.journal.say(
+            f"{len(self.work.told)} invalidations of {invalidations.names(self.work.told)}"
+        )
+        if self.work.told and self.step.may_begin_anew:
+            self.work.full_refresh = True
 
     def compile(self, profile: Profile) -> None:
         """Turn the template into the query that will run, over inputs that can be read."""
@@ -350,6 +385,10 @@ class Attempt:
         step, spec = self.step, self.step.spec
         if step.full_refresh or (self.work.own is None and not spec.is_view):
             return False
+        if self.work.told:
+            return False
+        if step.is_invalidation:
+            return True  # another run has done it meanwhile
         if self.intake.lacks_news:
             return True
         reads_anything = bool(spec.refs or spec.zones)

@@ -21,6 +21,7 @@ from rat_resources import (
     landing,
     leases,
     lineage,
+    propagation,
     runs,
     tasks,
     versions,
@@ -129,6 +130,8 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
             label=each["label"],
             reason=each["reason"],
         )
+    if facts.get("invalidations"):
+        propagation.state(tx, publication.run_id, facts["invalidations"])
     wishes.finish(tx, publication.run_id)
     publication.state = PublicationState.PUBLISHED
     publication.published_at = publication.published_at or runs.database_time(tx)

@@ -10,8 +10,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    TextClause,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -26,6 +37,7 @@ from rat_resources.metadata.runs import Run, RunStatus
 from rat_resources.names import TableName
 
 AUTO = "auto"
+INVALIDATION = "invalidation:"  # and the id of the one that a run is for
 MOST_ATTEMPTS = 3
 # A run that was asked for and cannot even start is asked for again once a minute.
 PAUSE = timedelta(minutes=1)
@@ -54,6 +66,11 @@ class DueWish:
     def from_row(cls, row: Wish) -> "DueWish":
         """The wish that a row holds."""
         return cls(row.id, row.pipeline_id, row.label, row.attempts)
+
+    @property
+    def is_invalidation(self) -> bool:
+        """Whether it is for a run that makes good what an invalidation says."""
+        return self.label.startswith(INVALIDATION)
 
 
 @dataclass(frozen=True)
@@ -128,8 +145,9 @@ def take(
     *,
     run_id: uuid.UUID,
     dagster_run_id: str | None,
+    takes: "Takes" = "all",
 ) -> list[DueWish]:
-    """Let a run that starts fulfil everything that its pipeline was wished to do.
+    """Let a run that starts fulfil everything of one kind that its pipeline was wished to do.
 
     Also what another Dagster run was asked for and has not come to: that one finds nothing new.
     Whatever the run pins (the commit of main, its files) it must pin after this, or it takes a
@@ -139,7 +157,8 @@ def take(
         update(Wish)
         .where(
             Wish.pipeline_id == pipeline_id,
-            Wish.state.in_([WishState.WAITING, WishState.REQUESTED]),
+            Wish.state.in_([WishState.WAITING, WishState.REQUESTED, WishState.HELD]),
+            *taken_by(pipeline_id, takes),
         )
         .values(state=WishState.TAKEN, run_id=run_id, dagster_run_id=dagster_run_id)
         .returning(Wish),
@@ -147,6 +166,39 @@ def take(
     ).all()
     note_sources(tx, run_id, reasons=[row.reason for row in taken])
     return [DueWish.from_row(row) for row in taken]
+
+
+# What a run can fulfil: one for invalidations just those; one that makes the whole table anew
+# everything; one that could do so everything where an invalidation of the whole table waits; any
+# other all but invalidations, whose rows it may not even read.
+Takes = Literal["invalidations", "all", "all if it must", "news"]
+
+IS_INVALIDATION = Wish.label.startswith(INVALIDATION)
+WAITS_WHOLE = text("""
+    EXISTS (
+        SELECT FROM rat.wishes AS told
+        JOIN trace.data_invalidations AS what
+            ON what.id = CASE
+                WHEN told.reason LIKE 'invalidation:%' THEN substr(told.reason, 14)::uuid
+            END
+        WHERE told.pipeline_id = :waits_for AND told.state IN ('waiting', 'requested', 'held')
+            AND what.row_filter = '{}'
+    )
+""")
+
+
+def taken_by(
+    pipeline_id: uuid.UUID, takes: Takes
+) -> tuple[ColumnElement[bool] | TextClause, ...]:
+    """The condition that a run which *takes* so much can fulfil a wish."""
+    match takes:
+        case "all":
+            return ()
+        case "invalidations":
+            return (IS_INVALIDATION,)
+        case "news":
+            return (~IS_INVALIDATION,)
+    return (or_(~IS_INVALIDATION, WAITS_WHOLE.bindparams(waits_for=pipeline_id)),)
 
 
 def note_sources(tx: Session, run_id: uuid.UUID, *, reasons: Iterable[str]) -> None:
@@ -168,14 +220,26 @@ SOURCES: Mapping[str, type[Schedule] | type[PipelineTrigger]] = {
 }
 
 
-def finish(tx: Session, run_id: uuid.UUID) -> None:
-    """Close the wishes that a run took: it ended, well or badly."""
+def finish(tx: Session, run_id: uuid.UUID, *, failed: bool = False) -> None:
+    """Close the wishes that a run took: it ended, well or badly.
+
+    What an invalidation asks for is only done when it was done well: the next run takes it.
+    """
+    ended = {"state": NOT_DONE, **FORGOTTEN} if failed else {"state": WishState.DONE}
     tx.execute(
         update(Wish)
         .where(Wish.run_id == run_id, Wish.state == WishState.TAKEN)
-        .values(state=WishState.DONE, finished_at=clock()),
+        .values(**ended, finished_at=clock()),
         execution_options={"synchronize_session": False},
     )
+
+
+NOT_DONE = case((IS_INVALIDATION, WishState.HELD), else_=WishState.DONE)
+# Dagster need not keep the run of a wish that waits for another one.
+FORGOTTEN = {
+    "dagster_run_id": case((~IS_INVALIDATION, Wish.dagster_run_id)),
+    "run_key": case((~IS_INVALIDATION, Wish.run_key)),
+}
 
 
 def give_back(tx: Session, run_id: uuid.UUID) -> None:
@@ -186,7 +250,7 @@ def give_back(tx: Session, run_id: uuid.UUID) -> None:
         .where(Wish.run_id == run_id, Wish.state == WishState.TAKEN)
         .values(
             # A run that kills its process each time must not go on for ever.
-            state=case((is_last, WishState.DONE), else_=WishState.WAITING),
+            state=case((is_last, NOT_DONE), else_=WishState.WAITING),
             finished_at=case((is_last, clock())),
             ended_because=case((is_last, f"{MOST_ATTEMPTS} runs died of it")),
             attempts=Wish.attempts + 1,
@@ -206,7 +270,7 @@ def end_retired(tx: Session) -> None:
     tx.execute(
         update(Wish)
         .where(
-            Wish.state.in_([WishState.WAITING, WishState.REQUESTED]),
+            Wish.state.in_([WishState.WAITING, WishState.REQUESTED, WishState.HELD]),
             Wish.pipeline_id == Pipeline.id,
             Pipeline.deleted_at.is_not(None),
         )
@@ -256,15 +320,17 @@ def plan(
 
     Pipelines that depend on each other share a run. Nothing is asked for while one of its
     pipelines is active. Wishes whose last run never came to them go first, alone: together with
-    an upstream that always fails they would never be reached.
+    an upstream that always fails they would never be reached. Those for invalidations come last,
+    a run for each pipeline: what makes whole tables anew covers them.
     """
     shape = Shape.of(graph)
     busy = set(active)
     asks: list[RunAsk] = []
     held: list[Held] = []
     covered: set[uuid.UUID] = set()
-    again = [wish for wish in due if wish.attempts]
-    first = [wish for wish in due if not wish.attempts]
+    news = [wish for wish in due if not wish.is_invalidation]
+    again = [wish for wish in news if wish.attempts]
+    first = [wish for wish in news if not wish.attempts]
     for wishes in [*([wish] for wish in again), first]:
         left = [wish for wish in wishes if wish.id not in covered]
         for part in shape.components(shape.with_followers(shape.tables_of(left))):
@@ -273,9 +339,16 @@ def plan(
                 held.append(Held(part, f"{stops[0]} is running"))
                 continue
             busy |= ids.keys()
-            ask = ask_for(part, wishes=wishes_of(ids, due), ids=ids)
+            ask = ask_for(part, wishes=wishes_of(ids, news), ids=ids)
             covered |= set(ask.wish_ids)
             asks.append(ask)
+    wrong = [wish for wish in due if wish.is_invalidation]
+    for table in dict.fromkeys(shape.tables_of(wrong)):
+        ids = {shape.nodes[table].pipeline_id: table}
+        if busy & ids.keys():
+            held.append(Held((table,), f"{table} is running"))
+        else:
+            asks.append(ask_for((table,), wishes=wishes_of(ids, wrong), ids=ids))
     return Plan(tuple(asks), tuple(held))
 
 
@@ -328,6 +401,13 @@ class Shape:
             names={node.pipeline_id: node.table for node in graph},
             followers=followers,
         )
+
+    def asked_for(self, wishes: Collection[DueWish]) -> dict[TableName, None]:
+        """The tables of a run that was asked for by these wishes."""
+        tables = self.tables_of(wishes)
+        if any(wish.is_invalidation for wish in wishes):
+            return dict.fromkeys(tables)
+        return self.with_followers(tables)
 
     def tables_of(self, wishes: Iterable[DueWish]) -> list[TableName]:
         """The tables that were wished for; a pipeline that is no longer published has none."""
@@ -434,7 +514,7 @@ def cancel_unstarted(tx: Session, run_key: str) -> None:
         update(Wish)
         .where(Wish.run_key == run_key, Wish.state == WishState.REQUESTED)
         .values(
-            state=WishState.DONE,
+            state=NOT_DONE,
             finished_at=clock(),
             ended_because="its run was taken out of Dagster's queue",
         ),

@@ -79,7 +79,7 @@ def follow_up(tx: Session, instance: dg.DagsterInstance, *, shape: Shape) -> Pen
             None,
         )
         if record is None:
-            active |= shape.with_followers(shape.tables_of(each.wishes)).keys()
+            active |= shape.asked_for(each.wishes).keys()
             again += [ask_again(each, shape=shape)] if each.is_overdue else []
         elif not record.dagster_run.is_finished:
             continue
@@ -108,7 +108,7 @@ def unfinished_tables(instance: dg.DagsterInstance) -> Iterable[TableName]:
 
 def ask_again(asked: Asked, *, shape: Shape) -> RunAsk:
     """The request that got lost, under the same key."""
-    selection = tuple(sorted(shape.with_followers(shape.tables_of(asked.wishes))))
+    selection = tuple(sorted(shape.asked_for(asked.wishes)))
     labels = {
         shape.names[wish.pipeline_id]: wish.label
         for wish in asked.wishes

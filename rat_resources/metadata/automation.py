@@ -79,7 +79,8 @@ class WishState(StrEnum):
 
     WAITING = "waiting"  # → requested
     REQUESTED = "requested"  # a Dagster run was asked for → taken; or waiting, if it never took it
-    TAKEN = "taken"  # a run has it → done; or waiting again, if that run died
+    TAKEN = "taken"  # a run has it → done; waiting again, if that run died; held
+    HELD = "held"  # the run for an invalidation failed: for the next that can → taken, waiting
     DONE = "done"  # the run ended, well or badly, or none will come; final
 
 
@@ -89,7 +90,7 @@ class Wish(RatBase):
     __tablename__ = "wishes"
     __table_args__ = (
         CheckConstraint(
-            "state IN ('waiting', 'requested', 'taken', 'done')", name="state"
+            "state IN ('waiting', 'requested', 'taken', 'held', 'done')", name="state"
         ),
         UniqueConstraint("pipeline_id", "reason"),
         Index("ix_wishes_due", "due_at", postgresql_where=text("state = 'waiting'")),

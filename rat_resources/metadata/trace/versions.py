@@ -67,7 +67,11 @@ class DatasetCursor(TraceBase):
 
 
 class DataInvalidation(TraceBase):
-    """That a part of a generation is no longer what its readers took it for."""
+    """That a part of a generation is no longer what its readers took it for.
+
+    Ours beside the documented columns: `routed_release`, the release whose pipelines were told of it,
+    and `problem`, why nobody can be told.
+    """
 
     __tablename__ = "data_invalidations"
     __table_args__ = (
@@ -89,6 +93,11 @@ class DataInvalidation(TraceBase):
             "dataset_version",
             postgresql_where=text("processed_at IS NULL"),
         ),
+        Index(
+            "ix_data_invalidations_routed",
+            "routed_release",
+            postgresql_where=text("processed_at IS NULL"),
+        ),
     )
 
     id: Mapped[uuid_pk]
@@ -104,6 +113,8 @@ class DataInvalidation(TraceBase):
         ARRAY(Uuid()), server_default="{}"
     )
     processed_at: Mapped[datetime | None]
+    routed_release: Mapped[int | None]
+    problem: Mapped[str | None]
 
 
 class TracedColumn(TraceBase):
