@@ -89,10 +89,12 @@ def plan(
         number = releases.current(tx) or 0
         before = {each.spec.table: each for each in releases.load(tx)}
         warnings = releases.validate(
-            tree, parsed, before=before, check=check, table_exists=table_exists
+            tx, tree, parsed, before=before, check=check, table_exists=table_exists
         )
         files = {each.spec.table: name_files(each.source) for each in parsed}
         release = releases.compare(number, parsed=parsed, files=files, before=before)
+        alerts = releases.change_alerts(tx, tree, before=before)
+        release = releases.with_alerts(release, alerts)
         missing = releases.left_out(parsed, before=before) if folder else ()
         by_table = {each.spec.table: each for each in parsed}
         return Plan(

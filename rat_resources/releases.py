@@ -15,6 +15,9 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from rat_resources import declarations, mirror, wishes
+from rat_resources.alerts import fitting
+from rat_resources.alerts import releases as alert_releases
+from rat_resources.alerts.releases import NO_CHANGES, AlertChanges
 from rat_resources.errors import NotFoundError, Problem, PublishError
 from rat_resources.metadata import Metadata, audit
 from rat_resources.metadata.pipelines import (
@@ -59,6 +62,8 @@ class Release:
     retired: tuple[TableName, ...] = ()
     left_out: tuple[TableName, ...] = ()  # published, and not in the folder
     warnings: tuple[Problem, ...] = ()
+    alerts: tuple[str, ...] = ()  # what changes in alerts, in words
+    alerts_left_out: tuple[str, ...] = ()  # published, and not in the folder
 
 
 @dataclass(frozen=True)
@@ -184,10 +189,12 @@ def publish(
         number = lock_pointer(tx)
         before = {each.spec.table: each for each in load(tx)}
         warnings = validate(
-            tree, parsed, before=before, check=check, table_exists=table_exists
+            tx, tree, parsed, before=before, check=check, table_exists=table_exists
         )
+        alerts = change_alerts(tx, tree, before=before)
         if folder is not None:
             copy_tree(store, tree)
+            alert_releases.copy_files(store, alerts)
         change = Change(
             message=message,
             published_by=published_by,
@@ -202,10 +209,29 @@ def publish(
             parsed=parsed,
             before=before,
             zones=tree.zones,
+            alerts=alerts,
         )
         clean_drafts(tx, [each.spec.table for each in parsed])
     missing = left_out(parsed, before=before) if folder else ()
     return replace(release, left_out=missing, warnings=warnings)
+
+
+def change_alerts(
+    tx: Session, tree: Tree, *, before: Mapping[TableName, PublishedPipeline]
+) -> AlertChanges:
+    """What becomes of the alerts by *tree*: a namespace that is wholly there says all of its own."""
+    there = {each.table for each in tree.sources}
+    partly = {
+        table.namespace
+        for table, each in before.items()
+        if table not in there and not each.spec.hand_written
+    }
+    named = {table.namespace for table in there} | {
+        each.namespace for each in tree.alerts
+    }
+    return alert_releases.compare(
+        tx, tree.alerts, whole=named - partly, partly=named & partly
+    )
 
 
 def left_out(
@@ -235,6 +261,7 @@ def lock_pointer(tx: Session) -> int:
 
 
 def validate(
+    tx: Session,
     tree: Tree,
     parsed: Sequence[Parsed],
     *,
@@ -253,6 +280,18 @@ def validate(
         *in_our_namespace(parsed),
     ]
     together = specs | {each.spec.table: each.spec for each in parsed}
+    changing = {
+        each.spec.table for each in parsed if specs.get(each.spec.table) != each.spec
+    }
+    among = fitting.look_around(
+        tx,
+        tree.alerts,
+        specs=together,
+        changing=changing,
+        table_exists=table_exists,
+    )
+    alerts = fitting.fit(tree.alerts, among)
+    problems += alerts.problems
     if not judgement.problems:  # what does not fit together cannot be built either
         problems += check([together[table] for table in sorted(together)])
     if problems:
@@ -261,6 +300,7 @@ def validate(
     return (
         *(warning for each in parsed for warning in each.warnings),
         *judgement.warnings,
+        *alerts.warnings,
         *(unread_zone(zone) for zone in tree.zones if zone_key(zone) not in named),
     )
 
@@ -350,6 +390,7 @@ def make_current(
     before: Mapping[TableName, PublishedPipeline],
     zones: Sequence[ZoneDescription] = (),
     retired: Collection[TableName] = (),
+    alerts: AlertChanges = NO_CHANGES,
 ) -> Release:
     """Make a release of what differs from the current one; none when nothing does.
 
@@ -370,10 +411,12 @@ def make_current(
     zones_changed = declarations.write_zones(
         tx, named=named_zones(specs.values()), described=zones
     )
+    release = with_alerts(release, alerts)
     if not release.is_new and not zones_changed:
         return release
     release = replace(release, number=number + 1, is_new=True)
     add_release(tx, release, change=change)
+    alert_releases.write(tx, alerts, release=release.number)
     for table in (*release.created, *release.changed):
         write_version(
             tx,
@@ -392,6 +435,16 @@ def make_current(
         withdraw(tx, before[table], release=release)
     mirror.reflect_pipelines(tx)
     return release
+
+
+def with_alerts(release: Release, alerts: AlertChanges) -> Release:
+    """The release with what it makes of the alerts."""
+    return replace(
+        release,
+        is_new=release.is_new or bool(alerts),
+        alerts=alerts.words,
+        alerts_left_out=alerts.left_out,
+    )
 
 
 def compare(
@@ -466,7 +519,7 @@ def describe(release: Release, *, message: str) -> str:
         for word in ("created", "changed", "retired")
         if (tables := getattr(release, word))
     )
-    return "; ".join([*([message] if message else []), *changes])
+    return "; ".join([*([message] if message else []), *changes, *release.alerts])
 
 
 def write_version(
@@ -594,7 +647,7 @@ def roll_back(
         parsed = parse_pipeline(source_of(store, table, files=files))
         tree = Tree(sources=(parsed.source,))
         warnings = validate(
-            tree, [parsed], before=before, check=check, table_exists=table_exists
+            tx, tree, [parsed], before=before, check=check, table_exists=table_exists
         )
         is_draft = has_draft(store, before[table])
         change = Change(
@@ -670,9 +723,12 @@ def retire(
     for table in tables:
         if table not in before:
             raise unpublished(table, before)
+    alerts = alert_releases.leave_with(tx, tables)
     release = Release(number + 1, is_new=True, retired=tuple(tables))
+    release = with_alerts(release, alerts)
     change = Change(message=message, published_by=retired_by, action="pipeline.retire")
     add_release(tx, release, change=change)
+    alert_releases.write(tx, alerts, release=release.number)
     for table in tables:
         withdraw(tx, before.pop(table), release=release)
     declarations.write_zones(

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from sqlalchemy.orm import Session
 
 from rat_resources import releases
+from rat_resources.alerts import releases as alert_releases
 from rat_resources.errors import AuthorError, NotFoundError
 from rat_resources.metadata import Metadata
 from rat_resources.names import TableName
@@ -33,12 +34,16 @@ def retire(
 ) -> Release:
     """Retire the pipelines that *words* name, together by one release, or none of them.
 
-    The store's folders of them go too, lest publishing the store bring them back; a draft stays.
+    The store's folders of them and the files of their alerts go too, lest publishing the store bring
+    them back; a draft stays.
     """
     with metadata.transaction() as tx:
         tables, before = choose(tx, words)
         drafts = {table for table in tables if releases.has_draft(store, before[table])}
+        alerts = alert_releases.leave_with(tx, tables)
+        files = alert_releases.without_drafts(tx, store, alerts)
         release = releases.retire(tx, tables, message=message, retired_by=retired_by)
+    alert_releases.copy_files(store, files)
     for table in set(tables) - drafts:
         for key in store.list(pipeline_folder(table)):
             store.delete(key)

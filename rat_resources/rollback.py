@@ -1,10 +1,10 @@
 """Rolling back: what was published at an earlier release is published again, all of it at once.
 
 A new release whose pipelines are those of the earlier one: changed ones get that version's files
-again, those created since leave, those retired since come back. Trace's pointers move with it, to
-the very generations that were served then. Nothing is computed: tables stay on main as their last
-publication left them. What the later releases brought is abandoned: none of its runs publishes, not
-even what it had intended to.
+again, those created since leave, those retired since come back; its alerts likewise. Trace's pointers
+move with it, to the very generations that were served then. Nothing is computed: tables stay on main
+as their last publication left them. What the later releases brought is abandoned: none of its runs
+publishes, not even what it had intended to.
 Going back with a single pipeline is `releases.roll_back`.
 """
 
@@ -15,6 +15,8 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from rat_resources import publications, releases, retirement
+from rat_resources.alerts import releases as alert_releases
+from rat_resources.alerts.releases import AlertChanges
 from rat_resources.errors import AuthorError, NotFoundError, Problem
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.pipelines import Pipeline, PipelineVersion
@@ -67,11 +69,14 @@ def roll_back(
         before = {each.spec.table: each for each in releases.load(tx)}
         found = compare(tx, store, to, before=before)
         warnings = validate(
-            found, before=before, check=check, table_exists=table_exists
+            tx, found, before=before, check=check, table_exists=table_exists
         )
+        alerts = alert_releases.go_back(tx, to)
         if dry_run:
-            return replace(foresee(number, found, before=before), warnings=warnings)
+            foreseen = foresee(number, found, before=before, alerts=alerts)
+            return replace(foreseen, warnings=warnings)
         drafts = draft_folders(store, found, before=before)
+        files = alert_releases.without_drafts(tx, store, alerts)
         change = Change(
             message=message or f"Rollback to release {to}",
             published_by=published_by,
@@ -86,12 +91,14 @@ def roll_back(
             parsed=found.restored,
             before=before,
             retired=found.retired,
+            alerts=alerts,
         )
         if release.is_new:
             abandon(tx, since=to, by=release.number)
             publications.undo_abandoned(tx, by=release.number)
             cancel_abandoned(tx, reason=f"release {number} was rolled back to {to}")
         write_folders(tx, store, found, drafts=drafts)
+        alert_releases.copy_files(store, files)
     return replace(release, unchanged=found.unchanged, warnings=warnings)
 
 
@@ -193,6 +200,7 @@ def refuse_pruned(tx: Session, to: int) -> None:
 
 
 def validate(
+    tx: Session,
     found: Difference,
     *,
     before: Mapping[TableName, PublishedPipeline],
@@ -205,6 +213,7 @@ def validate(
     }
     tree = Tree(sources=tuple(each.source for each in found.restored))
     warnings = releases.validate(
+        tx,
         tree,
         found.restored,
         before=after,
@@ -227,10 +236,11 @@ def foresee(
     found: Difference,
     *,
     before: Mapping[TableName, PublishedPipeline],
+    alerts: AlertChanges,
 ) -> Release:
     """What a rollback would come to."""
     restored = [each.spec.table for each in found.restored]
-    is_new = bool(restored or found.retired)
+    is_new = bool(restored or found.retired or alerts)
     return Release(
         number + is_new,
         is_new=is_new,
@@ -238,6 +248,7 @@ def foresee(
         changed=tuple(table for table in restored if table in before),
         unchanged=found.unchanged,
         retired=found.retired,
+        alerts=alerts.words,
     )
 
 

@@ -10,8 +10,9 @@ from tempfile import TemporaryDirectory
 from rat_resources.store import Store
 from rat_resources.trees import Tree, read_tree, shown
 
-# {namespace}/pipelines/{layer}/{name}/…, {namespace}/landing/{zone}.yaml and {namespace}/retention.yaml
-PIPELINES, LANDING = "pipelines", "landing"
+# {namespace}/pipelines/{layer}/{name}/…, {namespace}/landing/{zone}.yaml, {namespace}/alerts/{name}.yaml
+# and {namespace}/retention.yaml
+PIPELINES, LANDING, ALERTS = "pipelines", "landing", "alerts"
 
 
 def read_stored(store: Store) -> Tree:
@@ -31,7 +32,12 @@ def read_stored(store: Store) -> Tree:
 def code_of(store: Store, namespace: str) -> list[str]:
     """The keys of a namespace that a publication reads: none of its landing files."""
     pipelines = store.list(f"{namespace}/{PIPELINES}")
-    return [*pipelines, *store.files(f"{namespace}/{LANDING}"), *store.files(namespace)]
+    said = (store.files(f"{namespace}/{each}") for each in (LANDING, ALERTS))
+    return [
+        *pipelines,
+        *(key for keys in said for key in keys),
+        *store.files(namespace),
+    ]
 
 
 def called(tree: Tree, *, before: str, now: str) -> Tree:
@@ -44,6 +50,10 @@ def called(tree: Tree, *, before: str, now: str) -> Tree:
         ),
         zones=tuple(
             replace(each, path=each.path.replace(before, now, 1)) for each in tree.zones
+        ),
+        alerts=tuple(
+            replace(each, path=each.path.replace(before, now, 1))
+            for each in tree.alerts
         ),
         problems=tuple(
             replace(each, path=each.path.replace(before, now, 1))

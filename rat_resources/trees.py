@@ -1,7 +1,8 @@
 """A folder tree of pipelines and zone descriptions, read whole before anything is published.
 
-`{ns}/pipelines/{layer}/{name}/…`, `{ns}/landing/{zone}.yaml` and `{ns}/retention.yaml`; a checkout and
-the store look the same. What the files mean is `rat_resources.specs`.
+`{ns}/pipelines/{layer}/{name}/…`, `{ns}/landing/{zone}.yaml`, `{ns}/alerts/{name}.yaml` and
+`{ns}/retention.yaml`; a checkout and the store look the same. What the files mean is
+`rat_resources.specs`, and `rat_resources.alerts.documents` for alerts.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from rat_resources.alerts.documents import AlertDocument, read_alert
 from rat_resources.annotations import unknown_key
 from rat_resources.errors import Problem
 from rat_resources.names import (
@@ -61,6 +63,7 @@ class Tree:
     zones: tuple[ZoneDescription, ...] = ()
     retentions: tuple[tuple[str, str], ...] = ()  # a key of the store, and its content
     problems: tuple[Problem, ...] = ()
+    alerts: tuple[AlertDocument, ...] = ()
 
 
 def read_tree(root: Path) -> Tree:
@@ -83,9 +86,12 @@ def read_whole(root: Path) -> Tree:
     sources = list(read_pipelines(root, problems))
     zones = list(read_zones(root, problems))
     retentions = list(read_retentions(root, problems))
-    if not sources and not problems:
+    alerts = list(read_alerts(root, problems))
+    if not sources and not alerts and not problems:
         problems.append(no_pipeline(root))
-    return Tree(tuple(sources), tuple(zones), tuple(retentions), tuple(problems))
+    return Tree(
+        tuple(sources), tuple(zones), tuple(retentions), tuple(problems), tuple(alerts)
+    )
 
 
 PIPELINES = "*/pipelines/*/*/pipeline.*"
@@ -219,10 +225,32 @@ ZONE_KEYS = ("description", "owner", "expected_schema", "archive", "auto_purge")
 
 def read_zones(root: Path, problems: list[Problem]) -> Iterator[ZoneDescription]:
     """The zone descriptions of the tree."""
+    for path, content in read_named(root, "landing", problems=problems):
+        namespace = path.parent.parent.name
+        yield read_zone(content, path=path, namespace=namespace, problems=problems)
+
+
+def read_alerts(root: Path, problems: list[Problem]) -> Iterator[AlertDocument]:
+    """The alerts of the tree."""
+    for path, content in read_named(root, "alerts", problems=problems):
+        found = read_alert(
+            content,
+            path=shown(path),
+            namespace=path.parent.parent.name,
+            name=path.stem,
+            problems=problems,
+        )
+        if found is not None:
+            yield found
+
+
+def read_named(
+    root: Path, kind: str, *, problems: list[Problem]
+) -> Iterator[tuple[Path, str]]:
+    """The files `{ns}/{kind}/{name}.yaml` of the tree."""
     for folder in subfolders(root):
-        landing = folder / "landing"
-        files = sorted(landing.iterdir()) if landing.is_dir() else []
-        for path in files:
+        inside = folder / kind
+        for path in sorted(inside.iterdir()) if inside.is_dir() else []:
             if path.suffix == ".yml" and path.is_file():
                 what, fix = "nobody reads this file", f"rename it to {path.stem}.yaml"
                 problems.append(Problem(shown(path), 1, what, fix))
@@ -230,10 +258,12 @@ def read_zones(root: Path, problems: list[Problem]) -> Iterator[ZoneDescription]
                 continue
             if not is_name(path.stem) or not is_name(folder.name):
                 problems.append(bad_name(path, path.stem))
+            elif not path.resolve().is_relative_to(root.resolve()):
+                what = "this is a symbolic link that leads out of the folder"
+                fix = "replace it by the file itself"
+                problems.append(Problem(shown(path), 1, what, fix))
             elif (content := read_text(path, problems)) is not None:
-                yield read_zone(
-                    content, path=path, namespace=folder.name, problems=problems
-                )
+                yield path, content
 
 
 def read_zone(

@@ -41,7 +41,7 @@ def describe_plan(planned: Plan, outlooks: list[Outlook]) -> Iterator[str]:
     yield from (f"  create     {table}" for table in release.created)
     for table in release.changed:
         yield f"  change     {table}: {'; '.join(planned.words[table])}"
-    yield from (f"  {line}" for line in planned.zones)
+    yield from (f"  {line}" for line in (*planned.zones, *release.alerts))
     columns = [line for each in outlooks for line in describe_outlook(each)]
     if columns:
         yield from ("", "columns", *columns)
@@ -87,6 +87,7 @@ def plan_object(planned: Plan, outlooks: list[Outlook]) -> dict[str, object]:
         "unchanged": [str(table) for table in release.unchanged],
         "left_out": [str(table) for table in release.left_out],
         "zones": list(planned.zones),
+        "alerts": list(release.alerts),
         "rewritten": [str(table) for table in planned.rewritten],
         "following": [str(table) for table in planned.following],
         "tables": [outlook_object(each) for each in outlooks],

@@ -89,6 +89,7 @@ def describe(release: Release, *, would: bool = False) -> list[str]:
         *(f"  created    {table}" for table in release.created),
         *(f"  changed    {table}" for table in release.changed),
         *(f"  retired    {table}" for table in release.retired),
+        *(f"  {line}" for line in release.alerts),
     ]
     count = len(release.unchanged)
     same = f"; {plural(count, 'pipeline')} unchanged" if count else ""
@@ -101,6 +102,11 @@ def notes(release: Release) -> Iterator[str]:
     """What a reader of the result should know beside it."""
     if release.left_out:
         yield describe_left_out(release.left_out)
+    if release.alerts_left_out:
+        listed = ", ".join(release.alerts_left_out[:NAMED])
+        yield (
+            f"this folder lacks pipelines of its namespace, so alerts that it lacks stay: {listed}"
+        )
     if release.retired:
         table = release.retired[0]
         its = "its table stays" if len(release.retired) == 1 else "their tables stay"
@@ -134,5 +140,6 @@ def as_object(release: Release) -> dict[str, object]:
             word: [str(table) for table in getattr(release, word)]
             for word in ("created", "changed", "unchanged", "retired", "left_out")
         },
+        "alerts": list(release.alerts),
         "warnings": [str(warning) for warning in release.warnings],
     }

@@ -126,7 +126,12 @@ def table_of(dataset: str | None) -> TableName | None:
 
 def definition_id(tx: Session, namespace: str, name: str) -> uuid.UUID:
     """The id of the definition of a name: always the same."""
-    return trace_id("alert_definition", declare_org(tx), namespace, name)
+    return id_of(declare_org(tx), namespace, name)
+
+
+def id_of(org_id: uuid.UUID, namespace: str, name: str) -> uuid.UUID:
+    """The id of the definition of a name in an organisation."""
+    return trace_id("alert_definition", org_id, namespace, name)
 
 
 def save(tx: Session, definition: Definition) -> bool:

@@ -1,4 +1,4 @@
-"""What evaluating alerts remembers: which are raised now, and how far the sensor has looked.
+"""What alerts remember: which are raised now, how far the sensor has looked, what releases made of them.
 
 What happened is `trace.alert_events`, which only grows; writing both is `rat_resources.alerts.events`.
 """
@@ -49,3 +49,18 @@ class AlertPosition(RatBase):
     position: Mapped[datetime | None]  # everything that happened before was looked at
     seen: Mapped[Json] = mapped_column(server_default="{}")  # what else it remembers
     updated_at: Mapped[now]
+
+
+class AlertVersion(RatBase):
+    """What a release made of an alert: its file from then on, or that it is gone."""
+
+    __tablename__ = "alert_versions"
+
+    definition_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("trace.alert_definitions.id"), primary_key=True
+    )
+    release_number: Mapped[int] = mapped_column(
+        ForeignKey("rat.releases.number"), primary_key=True
+    )
+    content: Mapped[str | None]  # the file; NULL: it is gone
+    created_at: Mapped[now]

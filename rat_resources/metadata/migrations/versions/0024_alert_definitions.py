@@ -1,6 +1,6 @@
-"""What an alert says besides its condition.
+"""What an alert says besides its condition, and which release said so.
 
-Safe: nothing wrote alerts before; columns with defaults, which older code leaves alone.
+Safe: nothing wrote alerts before; columns with defaults, which older code leaves alone; a new table.
 """
 
 import sqlalchemy as sa
@@ -14,6 +14,20 @@ down_revision = "0023_waiting"
 
 TABLE, SCHEMA = "alert_definitions", "trace"
 WORDS = {"namespace": "", "severity": "warning", "description": "", "remediation": ""}
+
+VERSIONS = """
+    CREATE TABLE rat.alert_versions (
+        definition_id uuid NOT NULL,
+        release_number integer NOT NULL,
+        content text,
+        created_at timestamptz DEFAULT now() NOT NULL,
+        CONSTRAINT pk_alert_versions PRIMARY KEY (definition_id, release_number),
+        CONSTRAINT fk_alert_versions_definition_id
+            FOREIGN KEY (definition_id) REFERENCES trace.alert_definitions (id),
+        CONSTRAINT fk_alert_versions_release_number
+            FOREIGN KEY (release_number) REFERENCES rat.releases (number)
+    )
+"""
 
 
 def upgrade() -> None:
@@ -37,6 +51,7 @@ def upgrade() -> None:
         schema=SCHEMA,
         postgresql_where=sa.text("enabled"),
     )
+    op.execute(VERSIONS)
 
 
 def add(column: sa.Column) -> None:
@@ -53,6 +68,7 @@ def check(name: str, condition: str) -> None:
 
 def downgrade() -> None:
     """Forget them."""
+    op.execute("DROP TABLE rat.alert_versions")
     op.drop_index("ix_alert_definitions_dataset", TABLE, schema=SCHEMA)
     for name in ("severity", "source", "retired"):
         op.drop_constraint(op.f(f"ck_{TABLE}_{name}"), TABLE, schema=SCHEMA)
