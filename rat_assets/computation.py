@@ -31,6 +31,7 @@ from rat_assets.samples import sample_table
 from rat_assets.scripts import ScriptContext, run_script
 from rat_assets.tracing import Traced, trace
 from rat_resources import landing, lineage
+from rat_resources.alerts.definitions import Definition
 from rat_resources.columns import personal_names, refuse_unknown
 from rat_resources.configuration import PipelineConfig
 from rat_resources.errors import CancelledError, NotFoundError, QueryError
@@ -71,6 +72,7 @@ class Computation:
     written: Written | None = None
     # The versions of the partitions that it reads, of the tables that have any.
     read_versions: dict[TableName, PartitionVersions] = field(default_factory=dict)
+    alerts: Sequence[Definition] = ()  # that are about its table, or about runs
     lineage: Lineage | None = None
     lineage_is_news: bool = False  # Postgres knows it otherwise, or not at all
     heart: Watch = field(init=False)

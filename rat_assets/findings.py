@@ -19,7 +19,7 @@ from rat_resources.alerts import conditions
 from rat_resources.alerts.conditions import Aggregate, Columns, Deviation, RowTest
 from rat_resources.alerts.definitions import Definition
 from rat_resources.alerts.events import MOST_ROWS
-from rat_resources.alerts.matches import ALL, COPIED, Match, identity_of, key_of
+from rat_resources.alerts.matches import ALL, COPIED, Looked, Match, identity_of, key_of
 from rat_resources.errors import FilterError, QueryError, RatError
 from rat_resources.lake.complaints import complaint
 from rat_resources.lake.rows import as_json, as_objects
@@ -31,16 +31,6 @@ TIME_LIMIT = 60.0  # seconds for all conditions of a table
 MOST_ROW_EVENTS = 10_000  # rows that are looked at where each is an event
 MOST_GROUPS = 1_000
 GROUPS_WITH_ROWS = 20  # whose rows are fetched too
-
-
-@dataclass(frozen=True)
-class Looked:
-    """What came of one condition: its matches, or why it could not be evaluated."""
-
-    definition: Definition
-    matches: Sequence[Match] = ()
-    more: int = 0  # matches that nobody looked at
-    trouble: RatError | None = None
 
 
 @dataclass(frozen=True)

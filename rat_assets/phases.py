@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
 from rat_assets import facts
+from rat_assets.alerting import evaluate
 from rat_assets.changes import Changes
 from rat_assets.collision import Collision
 from rat_assets.computation import Computation
@@ -46,6 +47,7 @@ from rat_resources import (
     versions,
     wishes,
 )
+from rat_resources.alerts.definitions import load
 from rat_resources.errors import CancelledError, MergeConflictError
 from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.refs import MAIN
@@ -379,6 +381,7 @@ class Attempt:
             pins = self.work.inputs.pins
             runs.pin(tx, self.run_id, pins)
             self.work.read_versions = versions.find_versions(tx, pins) if pins else {}
+            self.work.alerts = load(tx, table=self.name, also=("run_status",))
 
     def has_nothing_new(self) -> bool:
         """Whether this run has nothing to read that it has not read before."""
@@ -462,6 +465,14 @@ class Attempt:
         stated = facts.state(self.work, self.trial)
         if self.heart.task is not None:
             stated["task"] = self.heart.task.to_json()
+        alerts = evaluate(
+            self.work,
+            self.trial,
+            dagster_run_id=self.step.dagster_run_id,
+            facts=stated,
+        )
+        if alerts:
+            stated["alerts"] = alerts
         commit = self.merge(stated)
         profile.rows = stated["rows_written"]
         where = f"main {commit[:12]}" if commit else "main as it was"

@@ -27,6 +27,7 @@ from rat_resources import (
     versions,
     wishes,
 )
+from rat_resources.alerts import episodes
 from rat_resources.errors import LeaseLostError
 from rat_resources.leases import Hold
 from rat_resources.metadata.catalog import IcebergColumn, IcebergTable
@@ -133,6 +134,9 @@ def state_facts(tx: Session, publication: Publication, *, commit: str | None) ->
     if facts.get("invalidations"):
         propagation.state(tx, publication.run_id, facts["invalidations"])
     wishes.finish(tx, publication.run_id)
+    # An intent may have been written before there were any alerts.
+    if facts.get("alerts"):
+        episodes.state(tx, facts["alerts"])
     publication.state = PublicationState.PUBLISHED
     publication.published_at = publication.published_at or runs.database_time(tx)
     tx.flush()

@@ -73,14 +73,19 @@ def load(
     *,
     table: TableName | None = None,
     kinds: Collection[str] | None = None,
+    also: Collection[str] = (),
     only_enabled: bool = True,
 ) -> list[Definition]:
-    """The definitions of this deployment (about *table*, of these *kinds*), by namespace and name."""
+    """The definitions of this deployment (about *table*, of these *kinds*), by namespace and name.
+
+    Of the kinds in *also* those, too, that are about no table.
+    """
     rows = tx.execute(
         FOUND,
         {
             "dataset": str(table) if table else None,
             "kinds": None if kinds is None else sorted(kinds),
+            "also": sorted(also),
             "only_enabled": only_enabled,
         },
     )
@@ -109,7 +114,11 @@ FOUND = text("""
     FROM trace.alert_definitions AS alert
     JOIN trace.orgs AS org ON org.id = alert.org_id
     JOIN rat.deployment ON deployment.org = org.slug
-    WHERE (alert.dataset = CAST(:dataset AS text) OR CAST(:dataset AS text) IS NULL)
+    WHERE (
+            alert.dataset = CAST(:dataset AS text)
+            OR CAST(:dataset AS text) IS NULL
+            OR (alert.dataset IS NULL AND alert.kind = ANY(CAST(:also AS text[])))
+        )
         AND (alert.kind = ANY(CAST(:kinds AS text[])) OR CAST(:kinds AS text[]) IS NULL)
         AND (alert.enabled OR NOT :only_enabled)
     ORDER BY alert.namespace, alert.name, alert.id

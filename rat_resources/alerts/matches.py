@@ -13,6 +13,7 @@ from typing import Any
 from rat_resources.alerts import events
 from rat_resources.alerts.definitions import Definition
 from rat_resources.alerts.events import Event, Payload, Raised
+from rat_resources.errors import RatError
 from rat_resources.hashes import hash_of
 
 ALL = "all"
@@ -37,6 +38,19 @@ class Match:
     identity: str | None = None  # of the data, where it has its own: a block, a run
     lasts: bool = True  # whether it is raised until it no longer matches
     partition_key: str | None = None
+    remediation: str = ""  # what to do, where the definition does not say it
+    cause: str = ""  # where it has one of its own
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What came of one condition: its matches, or why it could not be evaluated."""
+
+    definition: Definition
+    matches: Sequence[Match] = ()
+    more: int = 0  # matches that nobody looked at
+    trouble: RatError | None = None
+    covers: frozenset[str] | None = None  # the subjects that were looked at; None: all
 
 
 @dataclass(frozen=True)
@@ -58,24 +72,23 @@ def key_of(values: Mapping[str, Any]) -> str:
 
 
 def judge(
-    definition: Definition,
-    matches: Sequence[Match],
-    *,
-    raised: Iterable[Raised],
-    occasion: Occasion,
+    looked: Looked, *, raised: Iterable[Raised], occasion: Occasion
 ) -> Iterator[Event]:
     """The events that follow from what matches now, where *raised* was raised before.
 
     What matches and was not raised fires; what was raised and no longer matches is resolved.
     """
     known = {each.subject: each for each in raised}
-    for match in matches:
+    for match in looked.matches:
         if match.key not in known:
-            yield firing(definition, match, occasion=occasion)
-    lasting = {match.key for match in matches if match.lasts}
+            yield firing(looked.definition, match, occasion=occasion)
+    if looked.more:
+        return  # what was raised may be among them
+    lasting = {match.key for match in looked.matches if match.lasts}
     for subject, over in known.items():
-        if subject not in lasting:
-            yield resolved(definition, over, occasion=occasion)
+        is_over = looked.covers is None or subject in looked.covers
+        if is_over and subject not in lasting:
+            yield resolved(looked.definition, over, occasion=occasion)
 
 
 def firing(definition: Definition, match: Match, *, occasion: Occasion) -> Event:
@@ -94,6 +107,8 @@ def firing(definition: Definition, match: Match, *, occasion: Occasion) -> Event
             rows=match.rows,
             rows_matching=match.rows_matching,
             since=at and at.isoformat(),
+            remediation=definition.remediation or match.remediation,
+            cause=match.cause or occasion.cause,
         ),
         severity=definition.severity,
         definition_id=definition.id,
@@ -137,9 +152,7 @@ def payload(
         pipeline=occasion.pipeline,
         run_id=str(occasion.run_id) if occasion.run_id else None,
         dagster_run_id=occasion.dagster_run_id,
-        remediation=definition.remediation,
-        cause=occasion.cause,
-        **said,
+        **{"remediation": definition.remediation, "cause": occasion.cause} | said,
     )
 
 

@@ -9,9 +9,10 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from rat_assets import findings
-from rat_assets.findings import Looked, Scene
+from rat_assets.findings import Scene
 from rat_assets.samples import MASK
 from rat_resources.alerts.definitions import Definition
+from rat_resources.alerts.matches import Looked
 from rat_resources.names import TableName
 
 TABLE = TableName("shop", "gold", "sales")
