@@ -10,7 +10,9 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float:
         return 0
     try:
         return max(float(int(value)), 0)
-    except (ValueError, OverflowError):
+    except OverflowError:
+        return float("inf")
+    except ValueError:
         pass
     try:
         moment = parsedate_to_datetime(value)

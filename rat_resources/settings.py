@@ -6,12 +6,13 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from rat_resources import nessie_settings
+from rat_resources import alert_settings, nessie_settings
+from rat_resources.alert_settings import AlertSettings
 from rat_resources.errors import SettingsError
 from rat_resources.names import nearest
 from rat_resources.nessie_settings import NessieSettings
@@ -54,6 +55,7 @@ class Settings:
     sources: Mapping[str, Source]
     nessie: NessieSettings | None = None  # None: the refs are kept in Postgres
     code_server: tuple[str, int] | None = None  # None: that of `rat dev`, if it runs
+    alerts: AlertSettings = field(default_factory=AlertSettings)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> "Settings":
@@ -75,6 +77,7 @@ class Settings:
             sources={name: "environment" for name in VARIABLES if environ.get(name)},
             nessie=NessieSettings.load(environ),
             code_server=host_and_port("RAT_CODE_SERVER", environ),
+            alerts=AlertSettings.load(environ),
         )
 
     @property
@@ -95,6 +98,7 @@ class Settings:
             "DAGSTER_HOME": str(self.dagster_home),
         }
         pinned |= self.nessie.environ if self.nessie else {}
+        pinned |= self.alerts.environ
         pinned |= (
             {"RAT_CODE_SERVER": joined(self.code_server)} if self.code_server else {}
         )
@@ -119,6 +123,8 @@ class Settings:
             "RAT_DEBUG": "1" if shows_tracebacks() else "",
             **dict.fromkeys(nessie_settings.VARIABLES, ""),
             **(self.nessie.shown if self.nessie else {}),
+            **dict.fromkeys(alert_settings.VARIABLES, ""),
+            **self.alerts.environ,
         }
         return [
             Setting(
@@ -142,6 +148,7 @@ VARIABLES = {
     "RAT_ORG": "the organisation that this RAT belongs to",
     "RAT_ENV": "the environment that this RAT is: prod (the default), staging or dev",
     "RAT_RETENTION": "how long what is told is kept, such as runs=90d,logs=30d",
+    **alert_settings.VARIABLES,
     "DAGSTER_HOME": "the folder of dagster.yaml",
     "RAT_CODE_SERVER": "host:port of the code server that hears of a publish, where `rat dev` is not used",
     "RAT_DEBUG": "1 shows the traceback of an error that nobody expected",
