@@ -5,7 +5,7 @@ same rows before and after, counted with duplicates. How atoms go through a quer
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlglot
 from duckdb import DuckDBPyConnection
@@ -26,6 +26,7 @@ class Atom:
     columns: tuple[str, ...]
     test: exp.Expr  # names the columns by themselves
     values: str | None = None
+    bounded: bool = False  # whether the columns have the types of the values
 
     def on(self, places: Places) -> exp.Expr:
         """The condition, where each column is what *places* say."""
@@ -41,7 +42,7 @@ class Atom:
         """The same condition on columns of other names."""
         places = {old: exp.column(new, quoted=True) for old, new in names.items()}
         columns = tuple(names[each] for each in self.columns)
-        return Atom(columns, self.on(places), self.values)
+        return replace(self, columns=columns, test=self.on(places))
 
     def sql(self, *, of: str) -> str:
         """The condition as DuckDB reads it, on the columns of the relation *of*; it may be NULL."""
@@ -115,7 +116,7 @@ def of_values(
     )
     tests.append(f"EXISTS (SELECT 1 FROM {table} WHERE {same})")
     test = sqlglot.parse_one(" AND ".join(tests), read="duckdb")
-    return Atom(tuple(columns), test, table)
+    return Atom(tuple(columns), test, table, bounded=bounded)
 
 
 def _within(

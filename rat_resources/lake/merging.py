@@ -83,6 +83,8 @@ class Change:
     is_anew: bool = (
         False  # whether all rows went, so that nobody knows which of them changed
     )
+    # The rows that come and go, as a query, where exactly they are known.
+    changed: str | None = None
     scratch: tuple[str, ...] = ()  # the temp tables that the query reads
 
     def forget(self, connection: DuckDBPyConnection) -> None:
@@ -92,7 +94,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class _Touched:
+class Touched:
     """Rows of the table in a temp table, each by FILE and POSITION, and the files they lie in."""
 
     target: Target
@@ -137,7 +139,7 @@ class _Touched:
         )
 
     def _all_rows(self) -> str:
-        return _rows(self.connection, self.target, self.tasks)
+        return table_rows(self.connection, self.target, self.tasks)
 
 
 def upsert(
@@ -150,7 +152,7 @@ def upsert(
     updated = _count_incoming(connection, matches, where=f"NOT {SAME}")
     if not updated and known == incoming.rows:
         return Change(scratch=(matches,))
-    old = _touch(
+    old = touch(
         connection, target, f"SELECT * FROM {matches} WHERE NOT {SAME}", tasks=tasks
     )
     new = incoming.select(where=_unless_same(matches))
@@ -169,10 +171,10 @@ def replace_keys(
 ) -> Change:
     """All rows of the batch's keys make way for the batch, unless they are the same rows."""
     tasks = _files_with_keys(connection, target, incoming)
-    old = _touch(
+    old = touch(
         connection,
         target,
-        f"SELECT old.* FROM ({_rows(connection, target, tasks)}) AS old "
+        f"SELECT old.* FROM ({table_rows(connection, target, tasks)}) AS old "
         f"SEMI JOIN {incoming.table} AS new "
         f"ON {same_keys('old', 'new', names=incoming.keys)}",
         tasks=tasks,
@@ -217,17 +219,17 @@ def close_and_open(
     if close_missing:
         closing += (
             f" UNION ALL SELECT {FILE}, {POSITION} "
-            f"FROM ({_rows(connection, target, tasks)}) AS old "
+            f"FROM ({table_rows(connection, target, tasks)}) AS old "
             f"ANTI JOIN {incoming.table} AS new "
             f"ON {same_keys('old', 'new', names=incoming.keys)} WHERE old.{is_open}"
         )
-    old = _touch(connection, target, closing, tasks=tasks)
+    old = touch(connection, target, closing, tasks=tasks)
     scratch = (matches, old.table)
     if not old.rows and known == incoming.rows:
         return Change(scratch=scratch)
     now = _next_time(
         connection,
-        f"SELECT {quote(valid_from)} FROM ({_rows(connection, target, everything)}) "
+        f"SELECT {quote(valid_from)} FROM ({table_rows(connection, target, everything)}) "
         f"WHERE {is_open}",
         at=attempt_time,
     )
@@ -259,9 +261,9 @@ def _match_keys(
     ROW is the batch's row, FILE and POSITION the table's, and SAME whether the batch's row is
     already there, once and unchanged.
     """
-    old = f"SELECT * FROM ({_rows(connection, target, tasks)}) WHERE {where}"
+    old = f"SELECT * FROM ({table_rows(connection, target, tasks)}) WHERE {where}"
     same = same_keys("old", "new", names=incoming.values) or "true"
-    return _keep(
+    return keep_rows(
         connection,
         f"SELECT new.{ROW}, old.{FILE}, old.{POSITION}, ({same}) "
         f"AND count(*) OVER (PARTITION BY new.{ROW}) = 1 AS {SAME} "
@@ -283,14 +285,14 @@ def _unless_same(matches: str) -> str:
     return f"{ROW} NOT IN (SELECT {ROW} FROM {matches} WHERE {SAME})"
 
 
-def _touch(
+def touch(
     connection: DuckDBPyConnection, target: Target, query: str, *, tasks: Tasks
-) -> _Touched:
+) -> Touched:
     """The rows of the table that *query* finds among *tasks*."""
-    table = _keep(connection, f"SELECT {FILE}, {POSITION} FROM ({query})")
+    table = keep_rows(connection, f"SELECT {FILE}, {POSITION} FROM ({query})")
     numbers = connection.execute(f"SELECT DISTINCT {FILE} FROM {table}").fetchall()
     found = {number for (number,) in numbers}
-    return _Touched(
+    return Touched(
         target,
         connection,
         {number: task for number, task in tasks.items() if number in found},
@@ -299,14 +301,15 @@ def _touch(
     )
 
 
-def _keep(connection: DuckDBPyConnection, query: str) -> str:
+def keep_rows(connection: DuckDBPyConnection, query: str) -> str:
+    """The temp table that the rows of *query* are kept in."""
     name = f"rat_rows_{uuid4().hex}"
     connection.execute(f"CREATE TEMP TABLE {name} AS {query}")
     return name
 
 
 def _count_kept(
-    connection: DuckDBPyConnection, old: _Touched, incoming: Incoming
+    connection: DuckDBPyConnection, old: Touched, incoming: Incoming
 ) -> int:
     """How many of the batch's rows are among the touched ones, counted with duplicates."""
     if not old.rows:
@@ -318,7 +321,7 @@ def _count_kept(
 
 
 def _count_replaced(
-    connection: DuckDBPyConnection, old: _Touched, incoming: Incoming
+    connection: DuckDBPyConnection, old: Touched, incoming: Incoming
 ) -> int:
     """How many of the touched rows make way for a row of the same key, each for one."""
     if not old.rows:
@@ -344,7 +347,8 @@ def _next_time(connection: DuckDBPyConnection, open_times: str, *, at: datetime)
     return f"make_timestamptz({later})"
 
 
-def _rows(connection: DuckDBPyConnection, target: Target, tasks: Tasks) -> str:
+def table_rows(connection: DuckDBPyConnection, target: Target, tasks: Tasks) -> str:
+    """A query for the rows of *tasks*, each with its FILE and POSITION."""
     return select_rows(
         connection,
         tasks,
@@ -363,12 +367,12 @@ def _files_with_keys(
         return {}
     condition: BooleanExpression = AlwaysTrue()
     for name in incoming.keys:
-        condition = And(condition, _key_range(connection, target, incoming, key=name))
+        condition = And(condition, key_range(connection, target, incoming, key=name))
     tasks = target.plan(condition)
     if not tasks:
         return {}
     found = connection.execute(
-        f"SELECT DISTINCT {FILE} FROM ({_rows(connection, target, tasks)}) AS old "
+        f"SELECT DISTINCT {FILE} FROM ({table_rows(connection, target, tasks)}) AS old "
         f"SEMI JOIN {incoming.table} AS new "
         f"ON {same_keys('old', 'new', names=incoming.keys)}"
     ).fetchall()
@@ -388,7 +392,7 @@ _ORDERED = (
 )
 
 
-def _key_range(
+def key_range(
     connection: DuckDBPyConnection, target: Target, incoming: Incoming, *, key: str
 ) -> BooleanExpression:
     """What must hold for a row to have a key of the batch, as far as a range can say it."""

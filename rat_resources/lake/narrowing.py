@@ -36,6 +36,7 @@ from rat_resources.lake.namings import (
     is_star,
     own_nodes,
 )
+from rat_resources.lake.replacing import Part, Scope
 from rat_resources.lake.sql import name_list, quote
 
 LEVELS = ("rows", "keys", "groups", "table")
@@ -81,10 +82,27 @@ class Plan:
             dict.fromkeys(name for atom in self.atoms for name in atom.columns)
         )
 
+    def scope(self, *, keys: Sequence[str] = ()) -> Scope:
+        """The rows of the table that make way for those of the query."""
+        parts = tuple(part_of(atom) for atom in self.atoms)
+        return Scope(parts, keys=tuple(keys))
+
     def condition(self, *, of: str) -> str:
         """Which rows of the relation *of* are in scope, as a condition that is never NULL."""
         tests = " OR ".join(f"({atom.sql(of=of)})" for atom in self.atoms)
         return f"coalesce({tests or 'false'}, false)"
+
+
+def part_of(atom: Atom) -> Part:
+    """The rows of the table for which an atom holds."""
+    condition, values = atom.sql(of="old"), None
+    if atom.values is not None and atom.bounded:
+        names = ", ".join(
+            f"{KEY}{number} AS {quote(name)}"
+            for number, name in enumerate(atom.columns)
+        )
+        values = f"(SELECT {names} FROM {atom.values})"
+    return Part(condition, atom.columns, values)
 
 
 def narrow(

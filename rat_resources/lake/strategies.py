@@ -53,6 +53,7 @@ from rat_resources.lake.merging import (
 )
 from rat_resources.lake.partitioning import PartitionField
 from rat_resources.lake.reading import row_count
+from rat_resources.lake.replacing import Scope, changed_values, replace_scope
 from rat_resources.lake.sql import literal, name_list, quote
 from rat_resources.lake.target import Target, change_target, create_target, find_table
 from rat_resources.lake.types import Column, sql_type
@@ -100,6 +101,12 @@ class WriteConfig:
         return self.unique_key
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """The columns by which the table is divided, and its rows are known."""
+        partition = () if self.partition_column is None else (self.partition_column,)
+        return (*self.keys, *partition, *(each.column for each in self.partition_by))
+
+    @property
     def scd_columns(self) -> tuple[str, ...]:
         """The columns that scd2 writes itself."""
         if self.merge_strategy != MergeStrategy.SCD2:
@@ -116,19 +123,22 @@ def apply(
     config: WriteConfig,
     attempt_time: datetime,
     full_refresh: bool = False,
+    scope: Scope | None = None,
     inspect: Callable[[Batch], None] = lambda _batch: None,
 ) -> Written:
     """Run *query* once and bring its rows into the table by the strategy, in one commit or none.
 
-    A missing table is made, even for a batch without rows. *inspect* sees the batch before.
+    A missing table is made, even for a batch without rows. *inspect* sees the batch before. With a
+    *scope* the rows take the place of those in it, whatever the strategy.
     """
     with run_query(connection, query) as batch, _translated_errors():
         inspect(batch)
         _check_columns(config, batch)
-        _check_rows(config, batch)
         table = find_table(catalog, table_name)
-        if table is not None and not batch.rows and config.on_empty == "keep":
-            return _state(table)
+        if scope is None:
+            _check_rows(config, batch)
+            if table is not None and not batch.rows and config.on_empty == "keep":
+                return _state(table)
         evolved = follow_columns(
             table,
             batch.columns,
@@ -158,8 +168,15 @@ def apply(
                 config=config,
                 attempt_time=attempt_time.astimezone(UTC),
                 full_refresh=full_refresh,
+                scope=scope,
             )
-            return _write(connection, target, change=change, evolved=evolved)
+            return _write(
+                connection,
+                target,
+                change=change,
+                evolved=evolved,
+                told_by=(*(scope.columns if scope else ()), *config.parts),
+            )
 
 
 @contextmanager
@@ -310,8 +327,11 @@ def _change(
     config: WriteConfig,
     attempt_time: datetime,
     full_refresh: bool,
+    scope: Scope | None,
 ) -> Change:
     strategy = config.merge_strategy
+    if scope is not None and target.table is not None:
+        return replace_scope(connection, target, incoming, scope=scope)
     if target.table is None or full_refresh or strategy == MergeStrategy.FULL_REFRESH:
         return _start_anew(target, incoming, config=config, now=attempt_time)
     match strategy:
@@ -357,7 +377,13 @@ def _write(
     *,
     change: Change,
     evolved: Evolution,
+    told_by: Sequence[str],
 ) -> Written:
+    values = (
+        None
+        if change.changed is None
+        else changed_values(connection, change.changed, columns=told_by)
+    )
     added = (
         write_files(connection, change.query, metadata=target.metadata, io=target.io)
         if change.query is not None
@@ -380,7 +406,9 @@ def _write(
         rows_replaced=change.replaced,
         rows_kept=change.kept,
         is_anew=change.is_anew,
+        changed_values=values,
         files_added=len(added),
+        files_removed=len(change.removed),
         bytes_written=sum(file.file_size_in_bytes for file in added),
         schema_changes=evolved.changes,
     )

@@ -3,7 +3,7 @@
 Files that no commit has named are orphans and harm nobody. Which rows are written is `strategies`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +74,10 @@ class Written:
     rows_replaced: int = 0
     rows_kept: int = 0
     is_anew: bool = False  # all rows made way, and nobody knows which of them changed
+    # Where the rows that changed are known: the values that a few columns have among them.
+    changed_values: Mapping[str, Sequence[str]] | None = None
     files_added: int = 0
+    files_removed: int = 0
     bytes_written: int = 0
     schema_changes: tuple[SchemaChange, ...] = ()
 

@@ -1,0 +1,145 @@
+"""Replacing: exactly the rows of a scope make way for others, and only where they differ.
+
+Rows that are the same before and after stay where they are, counted with duplicates; a file is
+written anew when it holds a row that goes. Which rows are in scope is told by `narrowing`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from duckdb import DuckDBPyConnection
+from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, And, BooleanExpression, Or
+
+from rat_resources.lake.batch import count_rows
+from rat_resources.lake.merging import (
+    ROW,
+    Change,
+    Incoming,
+    keep_rows,
+    key_range,
+    table_rows,
+    touch,
+)
+from rat_resources.lake.reading import FILE, POSITION
+from rat_resources.lake.sql import name_list, quote, same_keys
+from rat_resources.lake.target import Target
+
+MOST_VALUES = 1_000  # by which changed rows are told
+NUMBER = "__rat_number"  # which of the rows that are all the same
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a table that are in scope."""
+
+    condition: str  # on the columns of the relation `old`
+    columns: tuple[str, ...]  # that it looks at
+    # The relation of the values that they have together, under their own names; None: no such one.
+    values: str | None = None
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Rows of a table: those of its parts."""
+
+    parts: tuple[Part, ...]
+    keys: tuple[
+        str, ...
+    ] = ()  # by which a row that goes and one that comes are one row
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns by which its rows are known."""
+        names = (name for part in self.parts for name in part.columns)
+        return tuple(dict.fromkeys((*names, *self.keys)))
+
+    @property
+    def condition(self) -> str:
+        """Which rows of the relation `old` are in scope."""
+        return " OR ".join(f"({part.condition})" for part in self.parts) or "false"
+
+
+def replace_scope(
+    connection: DuckDBPyConnection, target: Target, incoming: Incoming, *, scope: Scope
+) -> Change:
+    """The rows in scope make way for the batch, but for those that are in it already."""
+    tasks = target.plan(_range(connection, target, scope))
+    columns = name_list(incoming.columns)
+    numbered = f"row_number() OVER (PARTITION BY {columns}) AS {NUMBER}"
+    old = keep_rows(
+        connection,
+        f"SELECT *, {numbered} FROM ({table_rows(connection, target, tasks)}) AS old "
+        f"WHERE {scope.condition}",
+    )
+    new = keep_rows(connection, f"SELECT *, {numbered} FROM {incoming.table} AS new")
+    same = same_keys("old", "new", names=(*incoming.columns, NUMBER))
+    going = keep_rows(
+        connection, f"SELECT * FROM {old} AS old ANTI JOIN {new} AS new ON {same}"
+    )
+    coming = keep_rows(
+        connection, f"SELECT * FROM {new} AS new ANTI JOIN {old} AS old ON {same}"
+    )
+    touched = touch(
+        connection, target, f"SELECT {FILE}, {POSITION} FROM {going}", tasks=tasks
+    )
+    scratch = (old, new, going, coming, touched.table)
+    inserted = count_rows(connection, coming)
+    if not touched.rows and not inserted:
+        return Change(scratch=scratch)
+    rows = f"SELECT {columns} FROM {coming} ORDER BY {ROW}"
+    return Change(
+        f"{touched.others()} UNION ALL BY NAME ({rows})" if touched.rows else rows,
+        removed=touched.files,
+        inserted=inserted,
+        deleted=touched.rows,
+        replaced=_count_replaced(connection, going, coming, keys=scope.keys),
+        changed=f"SELECT {columns} FROM {going} UNION ALL SELECT {columns} FROM {coming}",
+        scratch=scratch,
+    )
+
+
+def _range(
+    connection: DuckDBPyConnection, target: Target, scope: Scope
+) -> BooleanExpression:
+    """What must hold for a row to be in scope, as far as ranges can say it."""
+    condition: BooleanExpression = AlwaysFalse()
+    for part in scope.parts:
+        within: BooleanExpression = AlwaysTrue()
+        if part.values is not None:
+            values = Incoming(part.values, part.columns, part.columns, rows=0)
+            for name in part.columns:
+                within = And(within, key_range(connection, target, values, key=name))
+        condition = Or(condition, within)
+    return condition
+
+
+def _count_replaced(
+    connection: DuckDBPyConnection, going: str, coming: str, *, keys: Sequence[str]
+) -> int:
+    """How many of the rows that go have one of the same keys that comes, each one for one."""
+    if not keys:
+        return 0
+    names = name_list(keys)
+    counted = f"SELECT {names}, count(*) AS {ROW} FROM"
+    ((replaced,),) = connection.execute(
+        f"SELECT coalesce(sum(least(old.{ROW}, new.{ROW})), 0) "
+        f"FROM ({counted} {going} GROUP BY {names}) AS old "
+        f"JOIN ({counted} {coming} GROUP BY {names}) AS new "
+        f"ON {same_keys('old', 'new', names=keys)}"
+    ).fetchall()
+    return int(replaced)
+
+
+def changed_values(
+    connection: DuckDBPyConnection, rows: str, *, columns: Sequence[str]
+) -> dict[str, list[str]]:
+    """The values of columns among *rows*, as text; only of those with few, and none missing."""
+    found = {}
+    for name in dict.fromkeys(columns):
+        values = connection.execute(
+            f"SELECT DISTINCT {quote(name)}::VARCHAR FROM ({rows}) "
+            f"ORDER BY ALL NULLS FIRST LIMIT {MOST_VALUES + 1}"
+        ).fetchall()
+        if values and len(values) <= MOST_VALUES and values[0][0] is not None:
+            found[name] = [value for (value,) in values]
+    return found
