@@ -8,25 +8,23 @@ its problem, and bars nobody's way.
 """
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from rat_resources import invalidations, releases, row_filters
+from rat_resources import invalidations, lineage, releases, row_filters
+from rat_resources.alerts import events
 from rat_resources.errors import FilterError
 from rat_resources.invalidations import OUTSTANDING, Facts, Shape, columns_of
 from rat_resources.metadata.zeros import as_json
-from rat_resources.names import TableName, nearest
+from rat_resources.names import ColumnName, TableName, nearest
 from rat_resources.wishes import INVALIDATION
 
 AT_ONCE = 1_000  # rows a tick
 MOST_HOPS = 500  # no graph is that deep, and none has a circle
-
-# Whether a pipeline may read one of these columns of a table.
-Reads = Callable[[uuid.UUID, TableName, Collection[str]], bool]
 
 
 @dataclass(frozen=True)
@@ -52,11 +50,6 @@ class Routed:
         return f"{self.seen} invalidations: {self.told + self.spared} told{spared}"
 
 
-def reads_anything(_pipeline: uuid.UUID, _table: TableName, _of: Any) -> bool:  # noqa: ANN401 - whatever columns
-    """That any pipeline may read any column: what is right while nobody has looked."""
-    return True
-
-
 def state(tx: Session, run_id: uuid.UUID, facts: Facts) -> None:
     """State what a publication says of invalidations, and tell the readers of its own."""
     table = TableName.parse(tx.execute(TABLE_OF, {"run_id": run_id}).scalar_one())
@@ -77,7 +70,6 @@ def route(
     tx: Session,
     *,
     ids: Collection[uuid.UUID] | None = None,
-    reads: Reads = reads_anything,
     at_once: int = AT_ONCE,
 ) -> Routed:
     """Tell the dependents of what nobody has looked at since the last release, or of *ids*."""
@@ -96,13 +88,13 @@ def route(
     shapes = invalidations.shapes(tx, {row.dataset for row in served})
     kinds = look_up(tx, {row.dataset for row in served})
     problems = {
-        row.id: problem
+        row.id: what
         for row in served
-        if (problem := find_problem(row, shapes=shapes, kinds=kinds))
+        if (what := find_problem(row, shapes=shapes, kinds=kinds))
     }
     sound = {row.id: row for row in served if row.id not in problems}
     routed = Routed(seen=len(rows))
-    tell(tx, sound, reads=reads, routed=routed)
+    tell(tx, sound, shapes=shapes, routed=routed)
     note(tx, rows, release=release, problems=problems)
     invalidations.close(tx, list(sound))
     routed.problems = [
@@ -110,7 +102,26 @@ def route(
         for row in served
         if row.id in problems and row.problem != problems[row.id]
     ]
+    for problem in routed.problems:
+        raise_alert(tx, problem)
+    for row in sound.values():
+        if row.problem:
+            title = f"An invalidation of {row.dataset} makes sense now"
+            events.resolve_system(tx, key=f"{INVALIDATION}{row.id}", title=title)
     return routed
+
+
+def raise_alert(tx: Session, problem: Problem) -> None:
+    """Let somebody know of a row that nobody can be told of, once."""
+    events.add_system(
+        tx,
+        key=f"{INVALIDATION}{problem.invalidation_id}",
+        title=f"An invalidation of {problem.dataset} tells nobody anything: {problem.what}",
+        severity="warning",
+        remediation="insert a row that is right, and delete"
+        f" {problem.invalidation_id} from trace.data_invalidations",
+        table=problem.dataset,
+    )
 
 
 OPEN = text("""
@@ -197,25 +208,18 @@ def tell(
     tx: Session,
     sound: Mapping[uuid.UUID, Row[Any]],
     *,
-    reads: Reads,
+    shapes: Mapping[str, Shape],
     routed: Routed,
 ) -> None:
     """Wish for a run of each dependent that has to, and say of the others that they are done."""
     if not sound:
         return
     wanted, spared = [], []
-    known: dict[tuple[uuid.UUID, str, tuple[str, ...]], bool] = {}
-    for each in tx.execute(READERS, {"ids": list(sound)}):
+    readers = tx.execute(READERS, {"ids": list(sound)}).all()
+    indifferent = find_indifferent(tx, readers, sound=sound, shapes=shapes)
+    for each in readers:
         row = sound[each.invalidation_id]
-        event = row.source_event if isinstance(row.source_event, Mapping) else {}
-        columns = columns_of(event)
-        question = (each.pipeline_id, row.dataset, columns)
-        if question not in known:
-            table = TableName.parse(row.dataset)
-            known[question] = each.has_rows and (
-                not columns or reads(each.pipeline_id, table, columns)
-            )
-        if known[question]:
+        if each.has_rows and (each.reader, asked_of(row, shapes)) not in indifferent:
             wanted.append([str(each.pipeline_id), str(each.invalidation_id)])
         else:
             spared.append([str(each.job_id), str(each.invalidation_id)])
@@ -227,12 +231,58 @@ def tell(
         tx.execute(SPARE, {"spared": as_json(spared)})
 
 
+Columns = tuple[ColumnName, ...]
+
+
+def asked_of(row: Row[Any], shapes: Mapping[str, Shape]) -> Columns:
+    """The columns that an invalidation names, as its table spells them."""
+    event = row.source_event if isinstance(row.source_event, Mapping) else {}
+    types = shapes.get(row.dataset, Shape()).types
+    spelt = {name.casefold(): name for name in types}
+    named = sorted({name.casefold() for name in columns_of(event)} & spelt.keys())
+    return tuple(ColumnName(row.dataset, spelt[name]) for name in named)
+
+
+def find_indifferent(
+    tx: Session,
+    readers: Sequence[Row[Any]],
+    *,
+    sound: Mapping[uuid.UUID, Row[Any]],
+    shapes: Mapping[str, Shape],
+) -> set[tuple[str, Columns]]:
+    """The readers in which nothing depends on the columns that are named, by what their last run read.
+
+    Nothing is known of a reader whose code has not run yet.
+    """
+    questions: dict[Columns, set[str]] = {}
+    for each in readers:
+        columns = asked_of(sound[each.invalidation_id], shapes)
+        if columns and each.is_traced:
+            questions.setdefault(columns, set()).add(each.reader)
+    return {
+        (reader, columns)
+        for columns, names in questions.items()
+        for reader in lineage.indifferent(tx, names, columns=columns)
+    }
+
+
 # Of what has no rows, and no run that makes some, none are wrong.
 READERS = text(f"""
     SELECT
         reader.invalidation_id,
         reader.job_id,
+        reader.dag_name || '.' || reader.name AS reader,
         pipeline.id AS pipeline_id,
+        EXISTS (
+            SELECT FROM rat.runs AS run
+            WHERE run.status = 'success' AND run.version_id = (
+                SELECT version.id
+                FROM rat.pipeline_versions AS version
+                WHERE version.pipeline_id = pipeline.id
+                ORDER BY version.version_number DESC
+                LIMIT 1
+            )
+        ) AS is_traced,
         EXISTS (
             SELECT FROM rat.iceberg_tables AS made
             WHERE (made.namespace, made.layer, made.name)

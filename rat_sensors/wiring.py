@@ -7,6 +7,7 @@ import dagster as dg
 from dagster._core.definitions.target import ExecutableDefinition
 
 from rat_resources.names import TableName
+from rat_sensors.invalidations import build_invalidations_sensor
 from rat_sensors.landing import build_landing_sensor
 from rat_sensors.reconcile import build_reconcile_sensor
 from rat_sensors.schedules import schedules
@@ -24,5 +25,6 @@ def build_sensors(
         build_landing_sensor(job, written=written),
         schedules,
         build_wishes_sensor(job, written=written),
+        build_invalidations_sensor(job, written=written),
         build_reconcile_sensor(reconcile),
     ]
