@@ -15,7 +15,7 @@ from dagster._core.definitions.definitions_load_context import (
 )
 from sqlalchemy import select
 
-from rat_assets import actions, cleaning, clients, external_runs
+from rat_assets import actions, alerts, cleaning, clients, external_runs
 from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
@@ -113,6 +113,7 @@ def build_definitions(
         *actions.jobs(),
         cleaning.clean_job,
         *clients.jobs(),
+        *alerts.jobs(),
         *external_runs.jobs(),
         *([job] if runnable else []),
         *([drawing] if reports else []),

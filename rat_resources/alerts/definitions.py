@@ -75,10 +75,12 @@ def load(
     kinds: Collection[str] | None = None,
     also: Collection[str] = (),
     only_enabled: bool = True,
+    only_kept: bool = False,
 ) -> list[Definition]:
     """The definitions of this deployment (about *table*, of these *kinds*), by namespace and name.
 
     Of the kinds in *also* those, too, that are about no table.
+    Those that are switched off too, but for *only_enabled*; *only_kept* leaves out the retired ones.
     """
     rows = tx.execute(
         FOUND,
@@ -87,6 +89,7 @@ def load(
             "kinds": None if kinds is None else sorted(kinds),
             "also": sorted(also),
             "only_enabled": only_enabled,
+            "only_kept": only_kept,
         },
     )
     return [Definition.from_row(row) for row in rows]
@@ -121,6 +124,7 @@ FOUND = text("""
         )
         AND (alert.kind = ANY(CAST(:kinds AS text[])) OR CAST(:kinds AS text[]) IS NULL)
         AND (alert.enabled OR NOT :only_enabled)
+        AND (alert.retired_at IS NULL OR NOT :only_kept)
     ORDER BY alert.namespace, alert.name, alert.id
 """)
 

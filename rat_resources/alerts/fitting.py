@@ -5,7 +5,7 @@ is about to change the table, and otherwise a warning: its next run may bring it
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from uuid import UUID
 
@@ -35,6 +35,10 @@ class Surroundings:
     columns: Mapping[TableName, Mapping[str, str]]  # of tables that stand on main
     saved: Collection[tuple[str, str]] = ()  # the names that the job save_alert has
     table_exists: Callable[[TableName], bool] = lambda _: False
+
+    def without_names(self) -> "Surroundings":
+        """The same, where any name may be taken."""
+        return replace(self, saved=())
 
 
 def look_around(
