@@ -82,7 +82,11 @@ class RuleConfig(dg.Config):
     threshold: int | None = Field(default=None, description="failures, in the window")
     window_minutes: int | None = None
     channel: str | None = Field(default=None, description="slack, email or webhook")
-    destination: str | None = None
+    destination: str | None = Field(
+        default=None,
+        description="an e-mail address, the https address of a webhook, or env:NAME, "
+        "the variable that holds it (as that of a Slack webhook does)",
+    )
     is_enabled: bool | None = Field(default=None, description="false: disable it")
     clear: list[str] = Field(
         default=[],

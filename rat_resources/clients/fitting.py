@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from rat_resources.alerts.channel_documents import address, url
+from rat_resources.alerts.readers import listed, open_or_secret, secret
 from rat_resources.clients.finding import (
     client_names,
     find_client,
@@ -32,12 +34,14 @@ from rat_resources.metadata.chm import (
     OURS_SUFFIX,
     PARTNER_SETTINGS,
     AlertRule,
+    Channel,
     Client,
     Origin,
     Pipeline,
     RuleType,
     Run,
 )
+from rat_resources.values import UnfitError, as_located
 
 
 def check_client(
@@ -151,6 +155,7 @@ def check_rule(
     for field in ("rule_type", "channel", "destination"):
         if whole[field] is None:
             issues.add(field, "a rule needs one")
+    check_destination(issues, whole, form=form)
     for field in ("threshold", "window_minutes"):
         value = whole[field]
         if value is not None and not 0 < value <= MOST_INTEGER:
@@ -164,6 +169,32 @@ def check_rule(
         if pipeline.client_id != whole["client_id"]:
             issues.add("pipeline", f"{pipeline.name} is another client's")
     check_twin(tx, issues, whole, row=row)
+
+
+def check_destination(
+    issues: Issues, whole: Mapping[str, Any], *, form: RuleForm
+) -> None:
+    """A destination is one of its channel; a secret, which is not repeated, is refused."""
+    channel, destination = whole["channel"], whole["destination"]
+    is_given = form.channel is not None or form.destination is not None
+    if not is_given or channel is None or not destination:
+        return
+    located = as_located(destination)
+    try:
+        if channel == Channel.EMAIL:
+            listed(open_or_secret(address))(as_located(spelled(destination)), "")
+        elif channel == Channel.WEBHOOK:
+            open_or_secret(url)(located, "")
+        elif "://" in destination or destination.lower().startswith("env:"):
+            # Who knows the address of a Slack webhook can write there.
+            secret(located, "")
+    except UnfitError as unfit:
+        issues.add("destination", f"{unfit.what}; {unfit.fix}")
+
+
+def spelled(destination: str) -> list[str]:
+    """The addresses of a list that is separated by commas."""
+    return [each.strip() for each in destination.split(",")]
 
 
 def check_twin(

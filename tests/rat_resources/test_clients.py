@@ -244,6 +244,49 @@ def test_everything_wrong_with_a_rule_is_said_at_once(metadata: Metadata) -> Non
     assert gone["id"] == "there is no rule 7; leave it out to make one"
 
 
+@pytest.mark.parametrize(
+    ("channel", "destination", "said"),
+    [
+        ("slack", "https://hooks.slack.com/services/hidden", "a secret must not stand"),
+        ("slack", "env:", "no name of an environment variable"),
+        ("email", "ops", "'ops' is no e-mail address"),
+        ("email", "ops@example.com, dev", "'dev' is no e-mail address"),
+        ("webhook", "#data", "this is no address"),
+        ("webhook", "https://ann:hidden@example.com", "must not stand in an address"),
+        ("webhook", "http://example.com", "http is read by everybody"),
+    ],
+)
+def test_a_destination_is_one_of_its_channel_and_no_secret(
+    metadata: Metadata, channel: str, destination: str, said: str
+) -> None:
+    with metadata.transaction() as tx:
+        save_client(tx)
+
+        found = issues(make_rule, tx, channel=channel, destination=destination)
+
+    assert list(found) == ["destination"]
+    assert said in found["destination"]
+    assert "hidden" not in found["destination"]
+
+
+@pytest.mark.parametrize(
+    ("channel", "destination"),
+    [
+        ("slack", "env:OPS_SLACK"),
+        ("email", "ops@example.com, dev@example.com"),
+        ("webhook", "env:HOOK"),
+        ("webhook", "https://example.com/hook"),
+    ],
+)
+def test_a_destination_that_can_be_reached_is_kept(
+    metadata: Metadata, channel: str, destination: str
+) -> None:
+    with metadata.transaction() as tx:
+        save_client(tx)
+
+        assert make_rule(tx, channel=channel, destination=destination).is_new
+
+
 def test_a_rule_cannot_be_emptied_of_its_scope(metadata: Metadata) -> None:
     with metadata.transaction() as tx:
         save_client(tx)
