@@ -10,6 +10,7 @@ import importlib.util
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,17 @@ from rat_resources.templates import RenderContext, render
 KINDS = ("sql", "udf")
 # Where a query or function is about no table, templates of its namespace are read as of this one.
 NOWHERE = ("gold", "alerts")
+TICK_LIMIT = 5.0  # seconds, of a sensor's tick that has several to run
+
+
+def ask_main(
+    whole: Platform, definitions: Sequence[Definition], commit: str
+) -> list[Looked]:
+    """What the code of definitions finds in main as it was at a commit."""
+    with whole.metadata.transaction() as tx:
+        release = releases.current(tx) or 0
+    inputs = Inputs(whole, release, f"@{commit}", datetime.now(UTC))
+    return Desk(whole, inputs, time_limit=TICK_LIMIT).look_at_all(definitions)
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,10 @@ class Desk:
             return Looked(definition, trouble=complaint(error))
         except RatError as error:
             return Looked(definition, trouble=error)
+
+    def look_at_all(self, definitions: Sequence[Definition]) -> list[Looked]:
+        """What the code of each definition finds, whatever it meets."""
+        return [self.look(each) for each in definitions]
 
     # Queries.
 

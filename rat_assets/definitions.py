@@ -6,6 +6,7 @@ run was launched with is the one that its worker builds, whatever was published 
 
 import gc
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -15,7 +16,14 @@ from dagster._core.definitions.definitions_load_context import (
 )
 from sqlalchemy import select
 
-from rat_assets import actions, alerts, cleaning, clients, external_runs
+from rat_assets import (
+    actions,
+    alert_code,
+    alerts,
+    cleaning,
+    clients,
+    external_runs,
+)
 from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
@@ -30,6 +38,7 @@ from rat_resources.releases import PublishedPipeline
 from rat_resources.runs import RELEASE_TAG
 from rat_resources.specs import PipelineSpec
 from rat_resources.wiring import resources
+from rat_sensors.alerts import build_alerts_sensor
 from rat_sensors.external_runs import build_files_sensor, build_sync_schedule
 from rat_sensors.janitor import janitor
 from rat_sensors.jobs import pipelines_job, reports_job
@@ -125,7 +134,12 @@ def build_definitions(
     if only is None:
         clocks.append(build_sync_schedule(external_runs.sync_job))
         clocks.append(star_schedule(exporting))
-        watchers = [mirror, janitor, build_files_sensor(external_runs.ingest_job)]
+        watchers = [
+            mirror,
+            janitor,
+            build_files_sensor(external_runs.ingest_job),
+            build_alerts_sensor(partial(alert_code.ask_main, whole)),
+        ]
     if runnable and only is None:
         watchers += build_sensors(
             job, reconcile=reconcile_tick, written=[each.table for each in written]

@@ -62,7 +62,7 @@ FUNCTIONS = (
     "max",
     "median",
 )
-RUN_STATUSES = ("failed", "cancelled", "success")
+RUN_STATUSES = ("failed", "cancelled", "success", "missing")
 TEST_STATUSES = ("failed", "warned")
 CHANGES = ("added", "dropped", "widened", "replaced")
 A_YEAR = 366 * 24 * 60  # minutes

@@ -220,6 +220,11 @@ class Run(ChmBase):
             postgresql_include=["pipeline_id"],
         ),
         Index(
+            "ix_runs_failed_updated_at",
+            "updated_at",
+            postgresql_where=text("status = 'failed'"),
+        ),
+        Index(
             "ix_runs_event_time",
             "event_time",
             postgresql_include=[

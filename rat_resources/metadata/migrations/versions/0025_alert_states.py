@@ -1,4 +1,7 @@
-"""Which alerts are raised now, and how far the sensor has looked. Safe: new tables."""
+"""Which alerts are raised now, and how far the sensor has looked.
+
+Safe: new tables; an index, for which runs of clients wait while it is made.
+"""
 
 from alembic import op
 
@@ -33,6 +36,7 @@ INDEXES = (
     "CREATE UNIQUE INDEX uq_alert_states_raised"
     " ON rat.alert_states (definition_id, subject) NULLS NOT DISTINCT",
     "CREATE INDEX ix_alert_states_event ON rat.alert_states (event_id)",
+    "CREATE INDEX ix_runs_failed_updated_at ON chm.runs (updated_at) WHERE status = 'failed'",
 )
 
 
@@ -44,5 +48,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drop the tables."""
+    op.execute("DROP INDEX chm.ix_runs_failed_updated_at")
     op.execute("DROP TABLE rat.alert_positions")
     op.execute("DROP TABLE rat.alert_states")
