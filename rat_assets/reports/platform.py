@@ -247,9 +247,80 @@ QUALITY = Report(
         ),
     ),
 )
+ALERTS = Report(
+    "alerts",
+    "Alerts",
+    "Which alerts are raised, how many came, who was told, and how fast.",
+    (
+        Part(
+            "Open alerts",
+            health.OPEN_ALERTS,
+            (
+                Chart(
+                    "Alerts that are raised now",
+                    "bar",
+                    x="alert",
+                    y=("since",),
+                    series="severity",
+                    aggregate="count",
+                    unit="alerts",
+                ),
+            ),
+            nothing="no alert is raised",
+            hidden=("definition_id", "event_id"),
+        ),
+        Part(
+            "Alerts per day",
+            health.ALERTS_PER_DAY,
+            (
+                Chart(
+                    "Alerts raised a day, by severity",
+                    "bar",
+                    x="day",
+                    y=("critical", "warning", "info"),
+                    aggregate="sum",
+                    unit="alerts",
+                ),
+            ),
+            nothing="no alert was raised in the last 30 days",
+            newest_first=True,
+        ),
+        Part(
+            "Deliveries by state",
+            health.DELIVERIES_BY_STATUS,
+            (
+                Chart(
+                    "Deliveries of 30 days, by how far they came",
+                    "bar",
+                    x="channel",
+                    y=("deliveries",),
+                    series="status",
+                    aggregate="sum",
+                    unit="deliveries",
+                ),
+            ),
+            nothing="nobody had to be told of anything in the last 30 days",
+            first=("status", "failed"),
+        ),
+        Part(
+            "Time to deliver",
+            health.TIME_TO_DELIVER,
+            (
+                Chart(
+                    "From an event to its delivery: median and 95th percentile of 30 days",
+                    "bar",
+                    x="channel",
+                    y=("p50_seconds", "p95_seconds"),
+                    unit="seconds",
+                ),
+            ),
+            nothing="nothing was delivered in the last 30 days",
+        ),
+    ),
+)
 REPORTS: Mapping[str, Report] = {
     each.name: each
-    for each in (CLIENT_HEALTH, PLATFORM_HEALTH, QUALITY, ROWS_PER_TABLE)
+    for each in (ALERTS, CLIENT_HEALTH, PLATFORM_HEALTH, QUALITY, ROWS_PER_TABLE)
 }
 
 

@@ -95,6 +95,25 @@ FAILING_TESTS = Question(
     "rat.failing_tests",
     "the tests whose newest result is no pass, and since when",
 )
+OPEN_ALERTS = Question(
+    "rat.open_alerts",
+    "which alerts are raised, since when, and whether anybody was told",
+)
+ALERTS_PER_DAY = Question(
+    "rat.alerts_per_day",
+    "how many alerts were raised and resolved on each day, by severity",
+    {"days": 30},
+)
+DELIVERIES_BY_STATUS = Question(
+    "rat.alert_deliveries_by_status",
+    "how far the deliveries of alerts came, by channel",
+    {"days": 30},
+)
+TIME_TO_DELIVER = Question(
+    "rat.time_to_deliver",
+    "how long it took until somebody was told of an alert, by channel",
+    {"days": 30},
+)
 RAT = (
     RUNS_PER_DAY,
     SLOWEST_PIPELINES,
@@ -107,6 +126,10 @@ RAT = (
     PASS_RATE,
     PASS_RATE_OF_NAMESPACES,
     FAILING_TESTS,
+    OPEN_ALERTS,
+    ALERTS_PER_DAY,
+    DELIVERIES_BY_STATUS,
+    TIME_TO_DELIVER,
 )
 
 # Clients and their pipelines, ours and those of others; Q1 to Q10 are the questions of CHM's document.
