@@ -89,7 +89,8 @@ class Collision:
 def adds_only(work: Computation) -> bool:
     """Whether a run adds rows to its table, and does nothing else to it."""
     is_append = work.config.merge_strategy == MergeStrategy.APPEND_ONLY
-    return is_append and not work.full_refresh and not work.unchanged
+    replaces = work.full_refresh or work.rebuild is not None
+    return is_append and not replaces and not work.unchanged
 
 
 def reads_itself(work: Computation) -> bool:

@@ -40,6 +40,7 @@ from rat_resources.lake import register, strategies
 from rat_resources.lake.batch import Batch
 from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.from_spec import write_config
+from rat_resources.lake.replacing import Rebuild
 from rat_resources.lake.sql import quote
 from rat_resources.lake.writing import Written
 from rat_resources.lineage import Lineage
@@ -62,6 +63,7 @@ class Computation:
     staging: Path  # where its copies of landing files are
     full_refresh: bool = False
     told: Sequence[Invalidation] = ()  # what it does something about
+    rebuild: Rebuild | None = None  # what of the table it makes anew for these
     body: Body | None = None  # the function of a hand-written asset
     files: list[landing.ClaimedFile] = field(default_factory=list)
     folders: Mapping[str, Path] = field(default_factory=dict)  # theirs, by zone
@@ -148,6 +150,11 @@ class Computation:
             self.sql = self.render(self.source.code, path=self.spec.code_file)
             self.journal.say(f"query:\n{self.sql}", level="debug")
 
+    def render_in(self, context: RenderContext) -> str:
+        """The pipeline's own template, for a run of which other things are true."""
+        path = self.source.path(self.spec.code_file)
+        return render(self.source.code, path=path, context=context)
+
     def render(self, template: str, *, path: str) -> str:
         """A template of this pipeline as SQL."""
         return render(
@@ -202,6 +209,9 @@ class Computation:
             return
         with self.blame.file_names():
             query = self.sql if self.spec.type == "sql" else self.run_script()
+        scope = self.rebuild.scope if self.rebuild else None
+        if self.rebuild and scope:
+            query = self.rebuild.query
         with self.blame.author_lines(), self.blame.file_names():
             self.written = strategies.apply(
                 self.connection,
@@ -210,7 +220,8 @@ class Computation:
                 table_name=self.name,
                 config=write_config(self.spec),
                 attempt_time=self.started_at,
-                full_refresh=self.full_refresh,
+                full_refresh=self.full_refresh and scope is None,
+                scope=scope,
                 inspect=inspect,
             )
         profile.rows, profile.bytes = (

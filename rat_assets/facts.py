@@ -11,6 +11,7 @@ from typing import Any
 
 from pyiceberg.table import Table
 
+from rat_assets import rebuilding
 from rat_assets.computation import Computation
 from rat_assets.inputs import Inputs, pin
 from rat_assets.trial import Trial
@@ -22,7 +23,6 @@ from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
 from rat_resources.lineage import Lineage
 from rat_resources.platform import Platform
-from rat_resources.row_filters import WHOLE
 from rat_resources.specs import PipelineSpec
 from rat_resources.versions import find_versions, known_partitions
 
@@ -48,7 +48,7 @@ def state(work: Computation, trial: Trial) -> dict[str, Any]:
         "partitions": describe_partitions(work, table),
         "inputs": describe_inputs(work),
         "cursors": describe_cursors(work, table),
-        "begins_anew": work.full_refresh,
+        "begins_anew": work.full_refresh and work.rebuild is None,
         "lineage": describe_lineage(work.lineage, is_news=work.lineage_is_news),
     }
 
@@ -65,7 +65,7 @@ def describe_invalidations(
     before = invalidations.pin_json(own)
     return invalidations.describe(
         work.told,
-        emits=None if work.unchanged or is_first else WHOLE,
+        emits=None if work.unchanged or is_first else rebuilding.emitted(work),
         facts={
             "run": str(work.run_id),
             "snapshot_after": snapshot_of(table),

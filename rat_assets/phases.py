@@ -21,7 +21,7 @@ from typing import Any
 from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
-from rat_assets import facts
+from rat_assets import facts, rebuilding
 from rat_assets.alerting import evaluate
 from rat_assets.changes import Changes
 from rat_assets.collision import Collision
@@ -407,9 +407,20 @@ class Attempt:
 
     def write(self, profile: Profile) -> None:
         """Write the query's rows to the branch, and tell where each column comes from."""
+        if self.step.is_invalidation and self.step.body is None:
+            self.plan_rebuild()
         self.work.write(profile, catalog=self.open_catalog())
         self.work.tell_schema_changes()
         self.work.trace()
+
+    def plan_rebuild(self) -> None:
+        """Find what of the table is made anew for the invalidations that the run took."""
+        work = self.work
+        with work.blame.author_lines(), work.blame.file_names():
+            work.rebuild = rebuilding.plan(work)
+        if work.rebuild is not None:
+            with self.platform.metadata.transaction() as tx:
+                runs.set_out(tx, self.run_id, scope=work.rebuild.to_json())
 
     def open_catalog(self) -> RefCatalog:
         """Where the table is written: the run's branch."""

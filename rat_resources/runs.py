@@ -20,6 +20,7 @@ from rat_resources.leases import Hold
 from rat_resources.metadata.pipelines import PipelineVersion
 from rat_resources.metadata.quality import QualityResult, QualityTest
 from rat_resources.metadata.runs import Run, RunInput, RunStatus
+from rat_resources.metadata.zeros import as_json
 from rat_resources.mirror import following
 from rat_resources.names import TableName
 from rat_resources.tasks import Wanted
@@ -152,6 +153,18 @@ def move(
 def note(tx: Session, run_id: uuid.UUID, **facts: Any) -> None:  # noqa: ANN401 - the columns of rat.runs
     """Add facts to a run whatever its state: its log, its profile."""
     tx.execute(update(Run).where(Run.id == run_id).values(**facts))
+
+
+def set_out(tx: Session, run_id: uuid.UUID, **settings: Any) -> None:  # noqa: ANN401 - JSON
+    """Add to what a run was asked for what it found out that it has to do."""
+    tx.execute(SET_OUT, {"run_id": run_id, "added": as_json(settings)})
+
+
+SET_OUT = text("""
+    UPDATE rat.runs
+    SET settings = settings || CAST(:added AS jsonb)
+    WHERE id = :run_id
+""")
 
 
 def record_results(

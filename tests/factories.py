@@ -6,9 +6,10 @@ Dagster's instance lives in the same database.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 from sqlalchemy import func, select
@@ -18,6 +19,8 @@ from rat_assets.runner import RunAsk, RunReport
 from rat_resources import landing, runs
 from rat_resources.lake import register
 from rat_resources.lake.refs import MAIN
+from rat_resources.lake.replacing import EVERYTHING
+from rat_resources.lake.strategies import WriteConfig, apply
 from rat_resources.metadata.landing import ClaimState, LandingClaim
 from rat_resources.metadata.runs import Lease, Run
 from rat_resources.names import TableName
@@ -132,6 +135,24 @@ class Shop:
             register(connection, self.whole.lake.tables([name], at=at))
             rows = connection.sql(f'SELECT * FROM "{name}" ORDER BY ALL').fetchall()
         return [tuple(row) for row in rows]
+
+    def correct(self, table: str, query: str) -> None:
+        """Let a commit of somebody else make a table's rows those of *query*, which may read it."""
+        name, branch = TableName.parse(table), f"elsewhere-{uuid4()}"
+        refs, base = self.whole.lake.refs, self.main
+        refs.create(branch, at=f"{MAIN}@{base}")
+        with self.whole.lake.connect() as connection:
+            register(connection, self.whole.lake.tables([name]))
+            apply(
+                connection,
+                query=query,
+                catalog=self.whole.lake.catalog(branch),
+                table_name=name,
+                config=WriteConfig(),
+                attempt_time=datetime.now(UTC),
+                scope=EVERYTHING,
+            )
+        refs.merge(branch, from_hash=refs.head(branch), into=MAIN, expected_hash=base)
 
     @property
     def main(self) -> str:

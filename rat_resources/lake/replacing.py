@@ -6,6 +6,7 @@ written anew when it holds a row that goes. Which rows are in scope is told by `
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, And, BooleanExpression, Or
@@ -57,6 +58,24 @@ class Scope:
     def condition(self) -> str:
         """Which rows of the relation `old` are in scope."""
         return " OR ".join(f"({part.condition})" for part in self.parts) or "false"
+
+
+@dataclass(frozen=True)
+class Rebuild:
+    """What of a table is made anew: the rows of *query* take the place of those in *scope*."""
+
+    level: str  # rows, keys, groups, partition, table; or kept: written as in every run
+    why: str
+    query: str = ""
+    scope: Scope | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """How it is kept with the run, and shown."""
+        columns = list(self.scope.columns) if self.scope else []
+        return {"level": self.level, "why": self.why, "columns": columns}
+
+
+EVERYTHING = Scope((Part("true", ()),))
 
 
 def replace_scope(
