@@ -93,7 +93,7 @@ def conclude(tx: Session, looked: Sequence[Looked], *, occasion: Occasion) -> To
 
 def state(tx: Session, document: Mapping[str, Any]) -> list[uuid.UUID]:
     """State what was told; the ids of the events that this added."""
-    added = events.tell(tx, map(Event.from_json, document["events"]))
+    added = events.tell(tx, map(Event.from_json, document["events"]), decided=True)
     for each in document["troubles"]:
         added += events.add_system(tx, **each, severity="warning")
     for key, title in document["settled"].items():

@@ -165,16 +165,20 @@ def add(tx: Session, event: Event) -> uuid.UUID | None:
     return next(iter(tell(tx, [event])), None)
 
 
-def tell(tx: Session, events: Iterable[Event]) -> list[uuid.UUID]:
+def tell(
+    tx: Session, events: Iterable[Event], *, decided: bool = False
+) -> list[uuid.UUID]:
     """Tell of events, all together; the ids of those that were added.
 
-    Not added is what is known by its key, and what raises a subject that is raised already. What is
-    added raises its subject, and what says that another one is over ends that one's episode.
+    Not added is what is known by its key, and, unless that was *decided* already, what raises a
+    subject that is raised. What is added raises its subject; what says that another one is over ends
+    that one's episode.
     """
     told = list(events)
     if not told:
         return []
-    known = raised(tx, {each.definition_id for each in told if each.raises is not None})
+    raising = {each.definition_id for each in told if each.raises is not None}
+    known = {} if decided else raised(tx, raising)
     news = [each for each in told if (each.definition_id, each.raises) not in known]
     org_id = people.declare_org(tx)
     added = insert_rows(tx, news, org_id=org_id)

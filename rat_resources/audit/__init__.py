@@ -2,8 +2,8 @@
 
 It only compares. Everything is read in one snapshot and no statement of it may write, so that runs
 that go on meanwhile are neither disturbed nor taken for differences. What is compared are the
-comparisons of the modules beside this one, one a pair of storytellers (`dagster_log`, `facts`, `trace`,
-`tasks`, `chm`, `lakeflow`, `job_runs`, `lake`), and `references`; what one is, says `comparison`.
+comparisons of the modules beside this one, one a pair of storytellers (`dagster_log`, `facts`, `alerts`,
+`trace`, `tasks`, `chm`, `lakeflow`, `job_runs`, `lake`), and `references`; what one is, says `comparison`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import text
 
 from rat_resources.audit import (
+    alerts,
     chm,
     dagster_log,
     facts,
@@ -40,6 +41,7 @@ from rat_resources.settings import Settings
 COMPARISONS: tuple[Comparison, ...] = (
     *dagster_log.COMPARISONS,
     *facts.COMPARISONS,
+    *alerts.COMPARISONS,
     *trace.COMPARISONS,
     *tasks.COMPARISONS,
     *chm.COMPARISONS,

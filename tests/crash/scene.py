@@ -50,6 +50,10 @@ FROM read_csv('{{ landing_zone('events', new=true) }}/*.csv', header = true)
 """,
     f"{BRONZE}/tests/quality/has_id.sql": HAS_ID,
     "shop/pipelines/gold/beside/pipeline.sql": "SELECT '{{ run_started_at }}' AS at",
+    # An event for each row that is published.
+    "shop/alerts/arrived.yaml": """
+condition: {kind: threshold, dataset: bronze.events, column: id, op: gte, value: 0, per: row, key: id}
+""",
     **{
         f"shop/pipelines/silver/{name}/{file}": content
         for name, said in STRATEGIES.items()
@@ -158,6 +162,7 @@ class Scene:
         assert ids == sorted(set(ids))
         # What is read is what was consumed: a file is wholly there or not at all.
         assert len(ids) == ROWS * self.consumed
+        assert self.told == ids
 
     def ids(self, table: str) -> list[int]:
         """The ids of the rows that a table holds now, sorted."""
@@ -167,6 +172,15 @@ class Scene:
             register(connection, lake.tables([name]))
             rows = connection.sql(f'SELECT id FROM "{name}" {open_ones} ORDER BY id')
             return [row[0] for row in rows.fetchall()]
+
+    @property
+    def told(self) -> list[int]:
+        """The ids of the rows that events tell of, sorted."""
+        told = text(
+            "SELECT (payload #>> '{subject,id}')::bigint FROM trace.alert_events ORDER BY 1"
+        )
+        with self.shop.whole.metadata.transaction() as tx:
+            return list(tx.scalars(told))
 
     @property
     def consumed(self) -> int:

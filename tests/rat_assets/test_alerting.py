@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 
+from rat_resources import audit
+from rat_resources.alerts import episodes
 from rat_resources.alerts.definitions import Definition, save
+from rat_resources.audit import alerts
 from rat_resources.metadata.alerts import AlertState
+from rat_resources.metadata.runs import Publication
 from rat_resources.metadata.trace.alerts import AlertEvent
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from tests.factories import Shop
+from tests.rat_resources.rows import allow_anything
 
 ORDERS = TableName("shop", "silver", "orders")
 DEAR = {"dataset": str(ORDERS), "column": "amount", "op": "gt", "value": 100}
@@ -57,11 +62,16 @@ def raised(whole: Platform) -> list[str]:
         return list(tx.scalars(select(AlertState.subject).order_by(AlertState.subject)))
 
 
+def audited(whole: Platform) -> list[str]:
+    """What the audit has to say of alerts."""
+    return list(audit.audit(whole, only=alerts.COMPARISONS).lines)
+
+
 def order(shop: Shop, *lines: str) -> None:
     """Let orders arrive, and run what follows."""
     name = f"{uuid.uuid4()}.csv"
     shop.land(name, "\n".join(["id,customer,amount", *lines, ""]))
-    assert shop.run().succeeded
+    assert shop.run("shop.bronze.orders", "shop.silver.orders").succeeded
 
 
 def test_a_publication_tells_of_what_it_publishes_once_and_when_it_is_over(
@@ -90,6 +100,16 @@ def test_a_publication_tells_of_what_it_publishes_once_and_when_it_is_over(
     assert over.payload["resolves"] == str(first.id)
     assert over.dedupe_key == f"resolved:{first.id}"
     assert raised(whole) == []
+    assert audited(whole) == []
+    with whole.metadata.transaction() as tx:
+        allow_anything(tx)
+        tx.execute(
+            text("DELETE FROM trace.alert_events WHERE id = :id"), {"id": first.id}
+        )
+    assert [line.split(":")[0] for line in audited(whole)] == [
+        "trace.alert_events alert",
+        f"trace.resolved_events {over.id}",
+    ]
 
 
 def test_what_runs_again_and_publishes_the_same_tells_nothing_more(
@@ -102,8 +122,14 @@ def test_what_runs_again_and_publishes_the_same_tells_nothing_more(
     before = [each.dedupe_key for each in told(whole)]
 
     assert open_shop.run("shop.silver.orders", full_refresh=True).succeeded
-    assert open_shop.run().succeeded
+    assert open_shop.run("shop.silver.orders").succeeded
+    with whole.metadata.transaction() as tx:
+        stated = select(Publication.facts).where(
+            Publication.facts["alerts"].is_not(None)
+        )
+        again = [episodes.state(tx, facts["alerts"]) for facts in tx.scalars(stated)]
 
+    assert again == [[]]
     assert len(before) == 3
     assert [each.dedupe_key for each in told(whole)] == before
     assert len(raised(whole)) == 3
@@ -117,7 +143,7 @@ def test_conditions_on_runs_columns_and_tests_are_evaluated_too(
         whole,
         "ended",
         "run_status",
-        {"statuses": ["success"], "pipelines": ["shop.gold"]},
+        {"statuses": ["success"], "pipelines": ["shop.bronze"]},
     )
     define(whole, "columns", "schema_change", table)
     define(whole, "unknown", "quality", table | {"status": "warned"})
@@ -130,7 +156,7 @@ def test_conditions_on_runs_columns_and_tests_are_evaluated_too(
 
     assert sorted(titles(whole)) == [
         "columns: the columns of shop.silver.orders changed: added seven",
-        "ended: shop.gold.revenue succeeded",
+        "ended: shop.bronze.orders succeeded",
         "unknown: the test customer_is_known of shop.silver.orders warned: 4 offending rows",
         "volume: a run of shop.silver.orders wrote 4 rows, which is outside of 0 to 3,"
         " as usual in the last 1 runs",
