@@ -282,6 +282,54 @@ def run(
 
 
 @rat.command()
+@click.argument("table", metavar="NS.LAYER.NAME")
+@click.option("--partition", default="", help="One partition of it.")
+@click.option("--where", default="", help='Which rows, as JSON: {"day": "2026-01-01"}.')
+@click.option(
+    "--columns", default="", help="The columns that are wrong, with commas between."
+)
+@click.option(
+    "--reason",
+    type=click.Choice(["reorg", "correction", "manual", "schema_change"]),
+    default="manual",
+    show_default=True,
+)
+@click.option("-m", "--message", default="", help="What happened.")
+@click.option(
+    "--run", "runs", is_flag=True, help="Make everything good here, and wait."
+)
+@click.option("--dry-run", is_flag=True, help="Only say who would be told.")
+@as_json
+def invalidate(
+    table: str,
+    *,
+    partition: str,
+    where: str,
+    columns: str,
+    reason: str,
+    message: str,
+    runs: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Say that rows of a table turned out wrong.
+
+    What reads them is made anew, then what reads that, as far as rows change. All rows are meant,
+    if neither a partition nor a filter names some.
+
+    \b
+    Examples: rat invalidate nyc.bronze.flights --partition 2013-01-05 --reason correction
+              rat invalidate nyc.bronze.flights --where '{"day": {"gte": "2013-01-05"}}' --run
+    """
+    from rat_assets.commands import invalidating
+    from rat_assets.invalidating import Ask
+
+    named = tuple(each.strip() for each in columns.split(",") if each.strip())
+    ask = Ask(table, partition, where, named, reason, message)
+    return invalidating.invalidate(ask, run=runs, dry_run=dry_run, as_json=as_json)
+
+
+@rat.command()
 @click.argument("zone", metavar="NS/ZONE")
 @click.argument("files", metavar="FILE…", nargs=-1, required=True, type=EXISTING_FILE)
 @as_json

@@ -23,6 +23,7 @@ from rat_assets import (
     cleaning,
     clients,
     external_runs,
+    invalidating,
 )
 from rat_assets.hand_written import LakeAsset, collect
 from rat_assets.landing import zone_specs
@@ -121,6 +122,7 @@ def build_definitions(
     jobs: list[Any] = [
         *actions.jobs(),
         cleaning.clean_job,
+        invalidating.invalidate_job,
         *clients.jobs(),
         *alerts.jobs(),
         *external_runs.jobs(),

@@ -137,7 +137,7 @@ def invalidate(
     if served is None:
         raise NotFoundError(
             f"no published pipeline writes {table}",
-            fix="`rat list` names those that do",
+            fix="`rat tables` names those that do",
         )
     made: uuid.UUID | None = tx.scalar(
         INVALIDATE,

@@ -313,15 +313,28 @@ def running(tx: Session) -> set[uuid.UUID]:
     return set(tx.scalars(active))
 
 
+def correcting(tx: Session) -> set[uuid.UUID]:
+    """The pipelines that a run does something about invalidations of, or was asked to."""
+    open_ones = select(Wish.pipeline_id).where(
+        IS_INVALIDATION, Wish.state.in_([WishState.REQUESTED, WishState.TAKEN])
+    )
+    return set(tx.scalars(open_ones))
+
+
 def plan(
-    due: Sequence[DueWish], *, graph: Sequence[Node], active: Collection[uuid.UUID]
+    due: Sequence[DueWish],
+    *,
+    graph: Sequence[Node],
+    active: Collection[uuid.UUID],
+    correcting: Collection[uuid.UUID] = (),
 ) -> Plan:
     """The runs that fulfil the due wishes: one for a pipeline and all that follows it.
 
     Pipelines that depend on each other share a run. Nothing is asked for while one of its
     pipelines is active. Wishes whose last run never came to them go first, alone: together with
     an upstream that always fails they would never be reached. Those for invalidations come last,
-    a run for each pipeline: what makes whole tables anew covers them.
+    a run for each pipeline: what makes whole tables anew covers them. One waits while something that
+    it reads is wrong itself, or just *correcting* that: it would run again for it.
     """
     shape = Shape.of(graph)
     busy = set(active)
@@ -343,10 +356,14 @@ def plan(
             covered |= set(ask.wish_ids)
             asks.append(ask)
     wrong = [wish for wish in due if wish.is_invalidation]
+    above = [*shape.tables_of(wrong), *shape.named(correcting)]
+    later = shape.below(above)
     for table in dict.fromkeys(shape.tables_of(wrong)):
         ids = {shape.nodes[table].pipeline_id: table}
         if busy & ids.keys():
             held.append(Held((table,), f"{table} is running"))
+        elif table in later:
+            held.append(Held((table,), f"what {table} reads is corrected first"))
         else:
             asks.append(ask_for((table,), wishes=wishes_of(ids, wrong), ids=ids))
     return Plan(tuple(asks), tuple(held))
@@ -408,6 +425,26 @@ class Shape:
         if any(wish.is_invalidation for wish in wishes):
             return dict.fromkeys(tables)
         return self.with_followers(tables)
+
+    def below(self, tables: Iterable[TableName]) -> set[TableName]:
+        """Everything that reads these, directly or through others, whatever starts it."""
+        readers: dict[TableName, list[TableName]] = {}
+        for node in self.nodes.values():
+            for table in node.upstream:
+                readers.setdefault(table, []).append(node.table)
+        reached: set[TableName] = set()
+        edge = list(tables)
+        while edge:
+            fresh = [
+                each for each in readers.get(edge.pop(), ()) if each not in reached
+            ]
+            reached.update(fresh)
+            edge += fresh
+        return reached
+
+    def named(self, pipeline_ids: Iterable[uuid.UUID]) -> list[TableName]:
+        """The tables of those of the pipelines that are published."""
+        return [self.names[each] for each in pipeline_ids if each in self.names]
 
     def tables_of(self, wishes: Iterable[DueWish]) -> list[TableName]:
         """The tables that were wished for; a pipeline that is no longer published has none."""

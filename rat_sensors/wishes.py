@@ -164,7 +164,12 @@ def ask_for_due(
         shape = Shape.of(pipelines)
         pending = follow_up(tx, instance, shape=shape)
         busy = busy_pipelines(tx, tables=pending.active, shape=shape)
-        plan = wishes.plan(wishes.due(tx), graph=pipelines, active=busy)
+        plan = wishes.plan(
+            wishes.due(tx),
+            graph=pipelines,
+            active=busy,
+            correcting=wishes.correcting(tx),
+        )
         asks = [ask for ask in plan.asks if wishes.request(tx, ask)]
     return [*pending.again, *asks], plan.held
 

@@ -192,3 +192,78 @@ def test_a_request_that_dagster_never_got_is_overdue_after_the_grace(
 
     assert [(one.run_key, one.is_overdue) for one in fresh] == [(ask.run_key, False)]
     assert [one.is_overdue for one in old] == [True]
+
+
+def test_an_invalidation_is_for_a_run_of_one_pipeline_alone() -> None:
+    due = [
+        wished("a", "invalidation:1"),
+        wished("a", "invalidation:2"),
+        wished("y", "invalidation:1"),
+    ]
+
+    plan = wishes.plan(due, graph=GRAPH, active=())
+
+    assert runs(plan) == [["a"], ["y"]]
+    assert [ask.label for ask in plan.asks] == ["invalidation:1", "invalidation:1"]
+    assert [len(ask.wish_ids) for ask in plan.asks] == [2, 1]
+
+
+def test_what_is_below_something_wrong_waits_until_that_is_right() -> None:
+    due = [wished("late", "invalidation:1"), wished("both", "invalidation:1")]
+
+    plan = wishes.plan(due, graph=GRAPH, active=(), correcting={pipeline("b")})
+
+    assert runs(plan) == []
+    assert [each.why for each in plan.held] == [
+        "what shop.silver.late reads is corrected first",
+        "what shop.silver.both reads is corrected first",
+    ]
+
+
+def test_news_and_invalidations_of_one_pipeline_are_two_runs() -> None:
+    due = [wished("alone"), wished("alone", "invalidation:1")]
+
+    plan = wishes.plan(due, graph=GRAPH, active=())
+
+    assert runs(plan) == [["alone"]]
+    assert plan.asks[0].label == "auto"
+    assert [each.why for each in plan.held] == ["shop.silver.alone is running"]
+
+
+def test_a_run_takes_the_wishes_of_its_kind(metadata: Metadata) -> None:
+    with metadata.transaction() as tx:
+        orders = wished_twice(tx)
+        first, second = make_run(tx, orders), make_run(tx, orders)
+
+        news = wishes.take(
+            tx, orders, run_id=first, dagster_run_id=None, takes="all if it must"
+        )
+        wrong = wishes.take(
+            tx, orders, run_id=second, dagster_run_id=None, takes="invalidations"
+        )
+
+    assert [each.label for each in news] == ["auto"]
+    assert [each.label for each in wrong] == ["invalidation:x"]
+
+
+def test_what_an_invalidation_asks_for_is_held_when_its_run_fails(
+    metadata: Metadata,
+) -> None:
+    with metadata.transaction() as tx:
+        orders = wished_twice(tx)
+        failed, next_one = make_run(tx, orders), make_run(tx, orders)
+        wishes.take(tx, orders, run_id=failed, dagster_run_id="d")
+
+        wishes.finish(tx, failed, failed=True)
+
+        assert wishes.due(tx) == []
+        taken = wishes.take(tx, orders, run_id=next_one, dagster_run_id="e")
+        assert [each.label for each in taken] == ["invalidation:x"]
+
+
+def wished_twice(tx: Session) -> uuid.UUID:
+    """A pipeline with news, and with an invalidation of what it reads."""
+    orders = make_pipeline(tx)
+    for label, reason in (("auto", "1"), ("invalidation:x", "2")):
+        wishes.wish(tx, orders, label=label, reason=reason)
+    return orders
