@@ -604,6 +604,35 @@ def runs(run_id: str | None, limit: int, *, as_json: bool) -> None:
         history.show_run(run_id, as_json=as_json)
 
 
+@rat.command()
+@click.argument("table", metavar="[NS.LAYER.NAME]", required=False)
+@click.option("--all", "everything", is_flag=True, help="What happened, newest first.")
+@click.option("--definitions", is_flag=True, help="What is defined.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(min=1), help="Rows."
+)
+@as_json
+def alerts(
+    table: str | None, limit: int, *, everything: bool, definitions: bool, as_json: bool
+) -> None:
+    """List the alerts that are raised, since when, and who was told.
+
+    Of one table where it is named. What alerts there are is said by {ns}/alerts/{name}.yaml and the
+    job save_alert.
+
+    \b
+    Examples: rat alerts
+              rat alerts nyc.silver.flights --all
+              rat alerts --definitions
+    """
+    from rat_assets.commands import alerts as showing
+
+    if definitions:
+        showing.show_definitions(as_json=as_json)
+    else:
+        showing.show(table, everything=everything, limit=limit, as_json=as_json)
+
+
 # Beginning.
 
 

@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 from sqlalchemy.orm import Session
 
 from rat_assets import facts, rebuilding
+from rat_assets.alert_entries import stand_of
 from rat_assets.alerting import evaluate
 from rat_assets.changes import Changes
 from rat_assets.collision import Collision
@@ -137,6 +138,7 @@ class Outcome:
     changes: Changes | None = None
     charts: tuple[Points, ...] = ()
     lineage: Lineage | None = None
+    alerts: Sequence[Mapping[str, str]] = ()  # about the table, raised or not
 
 
 @dataclass
@@ -537,4 +539,5 @@ class Attempt:
             charts=self.charts,
             lineage=work.lineage,
             changes=self.trial.changes,
+            alerts=stand_of(work),
         )

@@ -12,6 +12,7 @@ import dagster as dg
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField
 
+from rat_assets import alert_entries
 from rat_assets.commands.display import duration, size
 from rat_assets.entries import Entries, as_sql, as_table, fit
 from rat_assets.lineage_entries import describe_lineage
@@ -76,6 +77,11 @@ def describe_charts(step: Step, outcome: Outcome) -> Entries:
 def describe_numbers(_step: Step, outcome: Outcome) -> Entries:
     """What the pictures show, as numbers."""
     return show_numbers(outcome.charts)
+
+
+def describe_alerts(_step: Step, outcome: Outcome) -> Entries:
+    """The alerts about the table, and which of them are raised."""
+    return alert_entries.describe(outcome.alerts)
 
 
 def describe_columns(step: Step, outcome: Outcome) -> Entries:
@@ -207,6 +213,7 @@ def describe_place(step: Step, outcome: Outcome) -> Entries:
 
 GROUPS: tuple[Group, ...] = (
     describe_rows,
+    describe_alerts,
     describe_changes,
     describe_columns,
     describe_sample,
