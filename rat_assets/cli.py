@@ -581,6 +581,25 @@ def lineage(name: str, *, up: bool, down: bool, as_json: bool) -> None:
 
 
 @rat.command()
+@click.argument("name", metavar="NS.LAYER.NAME[.COLUMN]")
+@as_json
+def impact(name: str, *, as_json: bool) -> None:
+    """Show all that depends on a table or a column.
+
+    Every table that reads it, directly or through others: which of its columns, how many rows,
+    whose it is, what starts it, who is told, and how long making all of them anew takes. A landing
+    zone is called NS.landing.ZONE.
+
+    \b
+    Examples: rat impact nyc.silver.flights
+              rat impact nyc.silver.flights.dep_delay
+    """
+    from rat_assets.commands import impact as showing
+
+    showing.show(name, as_json=as_json)
+
+
+@rat.command()
 @click.argument("run_id", metavar="[RUN]", required=False)
 @click.option(
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="Rows."

@@ -1,6 +1,6 @@
 """Where columns come from and go to, as trees: all hops that Postgres knows."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import click
@@ -8,9 +8,9 @@ import click
 from rat_assets.commands.display import print_json
 from rat_assets.commands.opening import open_platform
 from rat_resources import lineage
-from rat_resources.errors import NotFoundError
+from rat_resources.impact import unknown
 from rat_resources.lineage import Arrows
-from rat_resources.names import ColumnName, nearest
+from rat_resources.names import ColumnName
 
 PARTS = 3  # of the name of a table, a view or a landing zone
 UP, DOWN, AGAIN = "←", "→", "…"
@@ -59,15 +59,6 @@ def find(datasets: Mapping[str, Sequence[str]], name: str) -> list[ColumnName]:
     if not found:
         raise unknown(column, columns, what=f"{dataset} has no column")
     return [ColumnName(dataset, found[0])]
-
-
-def unknown(name: str, names: Collection[str], *, what: str) -> NotFoundError:
-    """The error of a name that nobody knows."""
-    if not names:
-        return NotFoundError(f"{what} {name}", fix="rat run finds some")
-    guess = nearest(name, names)
-    fix = f"did you mean {guess}?" if guess else f"there is {', '.join(sorted(names))}"
-    return NotFoundError(f"{what} {name}", fix=fix)
 
 
 def branches(trees: Trees, column: ColumnName) -> Iterator[str]:

@@ -74,6 +74,17 @@ class Run(RatBase):
             postgresql_where=text("status = 'success'"),
             postgresql_include=["unchanged", "rows_total", "snapshot_id"],
         ),
+        # How long making all of a table takes.
+        Index(
+            "ix_runs_whole",
+            "pipeline_id",
+            text("finished_at DESC"),
+            postgresql_where=text(
+                "status = 'success' AND NOT unchanged"
+                " AND (full_refresh OR rows_written = rows_total)"
+            ),
+            postgresql_include=["duration_ms"],
+        ),
         Index(
             "ix_runs_failures",
             "finished_at",
