@@ -30,6 +30,12 @@ class PartitionVersion(TraceBase):
         CheckConstraint("row_count >= 0", name="row_count"),
         CheckConstraint("bytes >= 0", name="bytes"),
         Index("ix_partition_versions_time", "materialized_at"),
+        Index(
+            "ix_partition_versions_newest",
+            "dataset_uuid",
+            text("materialized_at DESC"),
+            postgresql_include=["dataset_version"],
+        ),
     )
 
     dataset_uuid: Mapped[uuid.UUID] = mapped_column(

@@ -29,7 +29,7 @@ def upgrade() -> None:
         source_schema="rat",
         referent_schema="rat",
     )
-    for script in ("tables", "transitions", "by_name", "staleness"):
+    for script in ("tables", "transitions", "by_name"):
         execute_script(op.get_bind(), f"{revision}/{script}.sql")
 
 
