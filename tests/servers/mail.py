@@ -81,7 +81,7 @@ def mail_server(
     certificates: Path | None, *, auth: bool = False
 ) -> Iterator[MailServer]:
     """A mail server; with *certificates* it wants STARTTLS, with *auth* a login."""
-    server = MailServer(*free_ports(1))
+    server = MailServer(free_ports(1)[0])
     tls = None
     if certificates is not None:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

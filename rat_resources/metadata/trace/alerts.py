@@ -134,6 +134,23 @@ class AlertDelivery(TraceBase):
         CheckConstraint("attempt >= 0", name="attempt"),
         Index("ix_alert_deliveries_event", "alert_event_id"),
         Index("ix_alert_deliveries_due", "status", "next_attempt_at"),
+        Index(
+            "ix_alert_deliveries_leader",
+            "leader_id",
+            postgresql_where=text("leader_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_alert_deliveries_group",
+            "group_key",
+            postgresql_where=text("leader_id IS NULL AND status = 'pending'"),
+        ),
+        Index(
+            "ix_alert_deliveries_open",
+            "next_attempt_at",
+            postgresql_where=text(
+                "leader_id IS NULL AND status IN ('pending', 'retrying', 'sending')"
+            ),
+        ),
     )
 
     id: Mapped[uuid_pk]
@@ -153,3 +170,10 @@ class AlertDelivery(TraceBase):
     delivered_at: Mapped[datetime | None]
     created_at: Mapped[now]
     updated_at: Mapped[now]
+    # The delivery whose message tells of this event too; what becomes of that becomes of this.
+    leader_id: Mapped[uuid.UUID | None] = mapped_column(
+        ForeignKey("trace.alert_deliveries.id")
+    )
+    group_key: Mapped[
+        str | None
+    ]  # what the events have in common that are told together
