@@ -883,6 +883,61 @@ def mirror(*, rebuild: bool) -> int:
     return mirroring.mirror(everything=rebuild)
 
 
+# Alerts.
+
+
+@rat.command()
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C or SIGTERM.")
+@click.option(
+    "--threads",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Messages at once.",
+)
+@as_json
+def deliver(*, watch: bool, threads: int, as_json: bool) -> int:
+    """Send the alerts that are due.
+
+    A sensor does so every few seconds. Any number of these may run beside it and share the work;
+    whoever is stopped gives back what it has not begun. The exit code is 1 if a delivery failed for
+    good.
+
+    \b
+    Examples: rat deliver
+              rat deliver --watch --threads 16
+    """
+    from rat_assets.commands import delivering
+
+    return delivering.deliver(watch=watch, threads=threads, as_json=as_json)
+
+
+@rat.group(cls=Commands)
+def alert() -> None:
+    """Try an alert, or what was not delivered of it."""
+
+
+@alert.command("retry")
+@click.argument("ids", metavar="ID…", nargs=-1)
+@click.option("--failed", is_flag=True, help="Everything that failed.")
+@as_json
+def retry_alert(ids: tuple[str, ...], *, failed: bool, as_json: bool) -> None:
+    """Queue failed deliveries anew, with a fresh count of attempts.
+
+    The receiver sees the same idempotency key. One of a group takes the whole group with it.
+
+    \b
+    Examples: rat alert retry --failed
+              rat alert retry 0c1d4a5e-5b0e-5b52-9a54-5d2c0a8e7f01
+    """
+    if failed == bool(ids):
+        message = "name deliveries, or say --failed; not both"
+        raise click.UsageError(message)
+    from rat_assets.commands import delivering
+
+    delivering.retry(ids, failed=failed, as_json=as_json)
+
+
 # All at once.
 
 

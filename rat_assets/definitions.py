@@ -40,6 +40,7 @@ from rat_resources.runs import RELEASE_TAG
 from rat_resources.specs import PipelineSpec
 from rat_resources.wiring import resources
 from rat_sensors.alerts import build_alerts_sensor
+from rat_sensors.deliveries import deliveries
 from rat_sensors.external_runs import build_files_sensor, build_sync_schedule
 from rat_sensors.janitor import janitor
 from rat_sensors.jobs import pipelines_job, reports_job
@@ -141,6 +142,7 @@ def build_definitions(
             janitor,
             build_files_sensor(external_runs.ingest_job),
             build_alerts_sensor(partial(alert_code.ask_main, whole)),
+            deliveries,
         ]
     if runnable and only is None:
         watchers += build_sensors(
