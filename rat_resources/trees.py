@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from rat_resources.alerts.documents import AlertDocument, read_alert
+from rat_resources.alerts.documents import AlertDocument, read_alert, with_code
 from rat_resources.annotations import unknown_key
 from rat_resources.errors import Problem
 from rat_resources.names import (
@@ -176,10 +176,7 @@ def read_files(
             )
     for path in paths:
         if not path.resolve().is_relative_to(root.resolve()):
-            what = "this is a symbolic link that leads out of the folder"
-            problems.append(
-                Problem(shown(path), 1, what, "replace it by the file itself")
-            )
+            problems.append(leading_out(path))
         elif (content := read_text(path, problems)) is not None:
             files[path.relative_to(folder).as_posix()] = content
     return files if paths else None
@@ -240,8 +237,21 @@ def read_alerts(root: Path, problems: list[Problem]) -> Iterator[AlertDocument]:
             name=path.stem,
             problems=problems,
         )
-        if found is not None:
+        if found is None:
+            continue
+        code = root / found.code_key if found.code_key else None
+        if code is None or not code.is_file():
             yield found
+        elif not code.resolve().is_relative_to(root.resolve()):
+            problems.append(leading_out(code))
+        elif (text_of := read_text(code, problems)) is not None:
+            yield with_code(found, text_of, problems=problems)
+
+
+def leading_out(path: Path) -> Problem:
+    """The problem of a link to somewhere else."""
+    what = "this is a symbolic link that leads out of the folder"
+    return Problem(shown(path), 1, what, "replace it by the file itself")
 
 
 def read_named(
@@ -259,9 +269,7 @@ def read_named(
             if not is_name(path.stem) or not is_name(folder.name):
                 problems.append(bad_name(path, path.stem))
             elif not path.resolve().is_relative_to(root.resolve()):
-                what = "this is a symbolic link that leads out of the folder"
-                fix = "replace it by the file itself"
-                problems.append(Problem(shown(path), 1, what, fix))
+                problems.append(leading_out(path))
             elif (content := read_text(path, problems)) is not None:
                 yield path, content
 

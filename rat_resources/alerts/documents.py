@@ -16,7 +16,8 @@ How a document becomes a row is `definitions`; the files of a tree are read by `
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 from rat_resources.alerts.channel_documents import read_channels
@@ -41,6 +42,9 @@ class AlertDocument:
     condition: Mapping[str, Json]
     path: str = ""  # how problems name its file
     content: str = ""  # of its file
+    code: str | None = (
+        None  # of the function that it names, where that is a file beside it
+    )
     lines: Mapping[str, int] = field(default_factory=dict)  # of its top keys
     owner: str = ""
     severity: str = Severity.WARNING
@@ -64,6 +68,32 @@ class AlertDocument:
     def table(self) -> TableName | None:
         """The table that it is about."""
         return table_of(self.condition.get("dataset"))
+
+    @property
+    def code_key(self) -> str | None:
+        """Where the store keeps the function that it names, unless that is installed."""
+        return code_key(self.namespace, self.condition)
+
+
+def code_key(namespace: str, condition: Mapping[str, Json]) -> str | None:
+    """Where the store keeps the function that a condition names; None where it names none."""
+    if condition.get("kind") != "udf":
+        return None
+    module, _, _ = str(condition.get("entrypoint")).partition(":")
+    return f"{namespace}/alerts/{module.replace('.', '/')}.py"
+
+
+def with_code(
+    document: AlertDocument, code: str, *, problems: list[Problem]
+) -> AlertDocument:
+    """The alert with the function that it pins; a problem where that is another one."""
+    actual = sha256(code.encode()).hexdigest()
+    if actual != document.condition["sha256"]:
+        line = document.lines.get("condition", 1)
+        what = f"condition: sha256: {document.code_key} is another file than it says"
+        fix = f"look at what changed, then write sha256: {actual}"
+        problems.append(Problem(document.path, line, what, fix))
+    return replace(document, code=code)
 
 
 READERS: Mapping[str, Reader] = {

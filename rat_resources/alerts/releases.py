@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from rat_resources.alerts import definitions
 from rat_resources.alerts.definitions import Definition, Source, file_key
-from rat_resources.alerts.documents import AlertDocument, read_alert
+from rat_resources.alerts.documents import AlertDocument, code_key, read_alert
 from rat_resources.alerts.fitting import definition_of
 from rat_resources.errors import Problem
 from rat_resources.metadata.alerts import AlertVersion
@@ -42,13 +42,21 @@ class Published:
 
     definition: Definition
     content: str  # of the file
+    code: str | None = None  # of the function that it names, where that is a file too
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Its files by their keys in the store."""
+        place = code_key(self.definition.namespace, self.definition.condition)
+        code = {place: self.code} if place and self.code is not None else {}
+        return {file_key(self.definition): self.content, **code}
 
 
 @dataclass(frozen=True)
 class AlertChanges:
     """What would become of the alerts."""
 
-    saved: Mapping[str, tuple[Definition, str]] = field(default_factory=dict)
+    saved: Mapping[str, Published] = field(default_factory=dict)  # by their files
     created: tuple[str, ...] = ()  # {ns}/alerts/{name}.yaml
     changed: tuple[str, ...] = ()
     withdrawn: tuple[str, ...] = ()
@@ -79,14 +87,13 @@ def compare(
     after = {}
     for each in documents:
         id_ = definitions.id_of(org_id, each.namespace, each.name)
-        after[id_] = (definition_of(each, id_), each.content)
-    new = [each for each, _ in after.values() if each.id not in before]
+        after[id_] = Published(definition_of(each, id_), each.content, each.code)
+    new = [each.definition for id_, each in after.items() if id_ not in before]
     # A comment is a change of the file only, and the store has to follow it.
     other = [
-        each
-        for each, content in after.values()
-        if each.id in before
-        and (before[each.id].definition, before[each.id].content) != (each, content)
+        each.definition
+        for id_, each in after.items()
+        if id_ in before and before[id_] != each
     ]
     gone = [each.definition for id_, each in sorted_by_name(before) if id_ not in after]
     leaving = [each for each in gone if each.namespace in whole]
@@ -142,14 +149,14 @@ def published(tx: Session, *, release: int | None = None) -> dict[uuid.UUID, Pub
         if each.source == Source.FILE
     }
     return {
-        id_: Published(kept[id_], content)
-        for id_, content in tx.execute(NOW)
+        id_: Published(kept[id_], content, code)
+        for id_, content, code in tx.execute(NOW)
         if id_ in kept
     }
 
 
 NOW = text("""
-    SELECT DISTINCT ON (alert.id) alert.id, coalesce(version.content, '')
+    SELECT DISTINCT ON (alert.id) alert.id, coalesce(version.content, ''), version.code
     FROM trace.alert_definitions AS alert
     LEFT JOIN rat.alert_versions AS version ON version.definition_id = alert.id
     WHERE alert.source = 'file' AND alert.retired_at IS NULL
@@ -157,7 +164,7 @@ NOW = text("""
 """)
 AS_OF = text("""
     SELECT DISTINCT ON (version.definition_id)
-        version.definition_id, alert.namespace, alert.name, version.content
+        version.definition_id, alert.namespace, alert.name, version.content, version.code
     FROM rat.alert_versions AS version
     JOIN trace.alert_definitions AS alert ON alert.id = version.definition_id
     WHERE version.release_number <= :release
@@ -169,7 +176,7 @@ def read_again(
     rows: Sequence[Row],
 ) -> Iterator[tuple[uuid.UUID, Published]]:
     """The definitions of files that were published once."""
-    for id_, namespace, name, content in rows:
+    for id_, namespace, name, content, code in rows:
         problems: list[Problem] = []
         if content is None:
             continue
@@ -182,7 +189,7 @@ def read_again(
         )
         # What an older RAT took and this one does not stays as it is now.
         if document is not None:
-            yield id_, Published(definition_of(document, id_), content)
+            yield id_, Published(definition_of(document, id_), content, code)
 
 
 def go_back(tx: Session, to: int) -> AlertChanges:
@@ -198,7 +205,7 @@ def go_back(tx: Session, to: int) -> AlertChanges:
         each.definition for id_, each in sorted_by_name(before) if id_ not in then
     ]
     return AlertChanges(
-        {file_key(each): (each, then[each.id].content) for each in (*new, *other)},
+        {file_key(each): then[each.id] for each in (*new, *other)},
         created=tuple(map(file_key, new)),
         changed=tuple(map(file_key, other)),
         withdrawn=tuple(map(file_key, leaving)),
@@ -227,11 +234,13 @@ def leave_with(tx: Session, tables: Collection[TableName]) -> AlertChanges:
 def write(tx: Session, changes: AlertChanges, *, release: int) -> None:
     """Let the definitions be what release *release* says."""
     rows: list[dict[str, Any]] = []
-    for definition, content in changes.saved.values():
-        definitions.save(tx, definition)
-        rows.append({"definition_id": definition.id, "content": content})
+    for each in changes.saved.values():
+        definitions.save(tx, each.definition)
+        row = {"definition_id": each.definition.id, "content": each.content}
+        rows.append(row | {"code": each.code})
     definitions.retire(tx, changes.ids)
-    rows += ({"definition_id": id_, "content": None} for id_ in changes.ids)
+    gone = {"content": None, "code": None}
+    rows += ({"definition_id": id_, **gone} for id_ in changes.ids)
     if rows:
         values = [{**each, "release_number": release} for each in rows]
         tx.execute(insert(AlertVersion).values(values))
@@ -239,8 +248,9 @@ def write(tx: Session, changes: AlertChanges, *, release: int) -> None:
 
 def copy_files(store: Store, changes: AlertChanges) -> None:
     """Let the store hold the files that are published, and none that is gone."""
-    for key, (_, content) in changes.saved.items():
-        store.write_changed(key, content.encode())
+    for each in changes.saved.values():
+        for key, content in each.files.items():
+            store.write_changed(key, content.encode())
     for key in changes.withdrawn:
         if store.exists(key):
             store.delete(key)

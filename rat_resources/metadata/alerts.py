@@ -63,4 +63,5 @@ class AlertVersion(RatBase):
         ForeignKey("rat.releases.number"), primary_key=True
     )
     content: Mapped[str | None]  # the file; NULL: it is gone
+    code: Mapped[str | None]  # of the function that it names, where that is a file too
     created_at: Mapped[now]

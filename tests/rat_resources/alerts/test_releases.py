@@ -1,5 +1,6 @@
 """Alerts in files: published with the pipelines, withdrawn, and brought back."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,35 @@ def test_a_rollback_brings_back_an_alert_that_was_withdrawn(
     rollback.roll_back(metadata, store, 1)
 
     assert loaded(metadata) == before
+
+
+def test_a_function_goes_with_the_alert_that_pins_it(
+    metadata: Metadata, store: Store, tree: Path
+) -> None:
+    first, second = "def odd(lake): ...\n", "def odd(lake): return True\n"
+    code = "nyc/alerts/checks/odd.py"
+    write(tree, code, first)
+    write(tree, FILE, pinned(first))
+    releases.publish(metadata, store, tree)
+    write(tree, code, second)
+
+    said = refused(metadata, store, tree)
+    write(tree, FILE, pinned(second))
+    releases.publish(metadata, store, tree)
+    changed = store.read(code).decode()
+    rollback.roll_back(metadata, store, 1)
+
+    assert "nyc/alerts/checks/odd.py is another file than it says" in said
+    assert sha256(second.encode()).hexdigest() in said
+    assert changed == second
+    assert store.read(code).decode() == first
+    assert not releases.publish(metadata, store).is_new
+
+
+def pinned(code: str) -> str:
+    """An alert that names a function by its hash."""
+    digest = sha256(code.encode()).hexdigest()
+    return f"condition: {{kind: udf, entrypoint: 'checks.odd:odd', sha256: {digest}}}"
 
 
 def test_retiring_a_pipeline_withdraws_the_alerts_of_its_table(

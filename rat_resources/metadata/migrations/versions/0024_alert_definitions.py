@@ -20,6 +20,7 @@ VERSIONS = """
         definition_id uuid NOT NULL,
         release_number integer NOT NULL,
         content text,
+        code text,
         created_at timestamptz DEFAULT now() NOT NULL,
         CONSTRAINT pk_alert_versions PRIMARY KEY (definition_id, release_number),
         CONSTRAINT fk_alert_versions_definition_id

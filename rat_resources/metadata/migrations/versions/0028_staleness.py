@@ -41,8 +41,6 @@ def downgrade() -> None:
     """Take it away."""
     op.execute("DROP VIEW trace.staleness")
     op.execute("DROP VIEW trace.stale_because")
-    op.drop_index(
-        "ix_partition_versions_newest", "partition_versions", schema="trace"
-    )
+    op.drop_index("ix_partition_versions_newest", "partition_versions", schema="trace")
     op.drop_index("ix_runs_whole", "runs", schema="rat")
     op.drop_column("traced_tables", "deciding", schema="rat")
