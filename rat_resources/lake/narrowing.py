@@ -684,6 +684,7 @@ class Narrowing:
             made.columns = self.types_of(made, given)
         self.read_purity(made, impure, naming)
         if made.touched:
+            refuse_totals(select)
             located = self.through_windows(made, located, naming)
             made.atoms = self.through_outputs(made, located)
         return made
@@ -800,17 +801,9 @@ class Narrowing:
         made.outputs = outputs
         nodes = [*made.select.expressions, made.select.args.get("having")]
         group, distinct = (made.select.args.get(each) for each in ("group", "distinct"))
-        if group is not None:
-            self.refuse_grouping_sets(made, group)
         sums = any(self.aggregates_in(node) for node in nodes if node is not None)
         made.is_one_row = sums and group is None
         made.is_grouped = sums or group is not None or distinct is not None
-
-    def refuse_grouping_sets(self, made: Selection, group: exp.Expr) -> None:
-        """WideError where rows are in several groups, up to that of all rows."""
-        several = ("grouping_sets", "cube", "rollup", "totals")
-        if made.touched and any(group.args.get(each) for each in several):
-            raise WideError("a total over all rows is among its groups")
 
     def aggregates_in(self, node: exp.Expr) -> bool:
         """Whether an expression makes one value of many rows, windows aside."""
@@ -1341,6 +1334,17 @@ def aliases_of(select: exp.Select) -> dict[str, exp.Expr]:
         if isinstance(each, exp.Alias):
             found.setdefault(each.alias.casefold(), each.this)
     return found
+
+
+def refuse_totals(select: exp.Select) -> None:
+    """WideError where rows are in several groups, up to that of all rows."""
+    group = select.args.get("group")
+    several = (exp.Rollup, exp.Cube, exp.GroupingSets)
+    if group is None:
+        return
+    others = [key for key, each in group.args.items() if each]
+    if group.find(*several) or not set(others) <= {"expressions", "all"}:
+        raise WideError("a total over all rows is among its groups")
 
 
 def tables_of(place: exp.Expr) -> set[str]:
