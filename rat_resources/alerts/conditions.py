@@ -14,7 +14,6 @@ from rat_resources import row_filters
 from rat_resources.alerts.definitions import Definition
 from rat_resources.errors import FilterError
 from rat_resources.lake.sql import name_list, quote
-from rat_resources.row_filters import find_column
 
 Columns = Mapping[str, str]
 """The columns of a table with their types, in DuckDB's words."""
@@ -31,6 +30,15 @@ FUNCTIONS = ("count", "count_distinct", *ADDING, *ORDERING)
 TIME_COLUMN = "event_time"
 BASELINE_ROWS = 1_000
 DEVIATIONS = 3.0
+
+
+def find_column(name: object, columns: Columns) -> str:
+    """A column as its table spells it; FilterError with the nearest."""
+    try:
+        return row_filters.find_column(name, columns)
+    except FilterError as error:
+        message = error.message.replace("the filter names", "the condition names", 1)
+        raise FilterError(message, fix=error.fix) from error
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,9 @@ ENDED = text("""
         coalesce(run.error, '') AS error,
         run.dagster_run_id,
         run.finished_at,
+        coalesce(run.rows_written, 0) AS rows_written,
+        run.unchanged,
+        run.changes -> 'columns' AS columns,
         concat_ws('.', pipeline.namespace, pipeline.layer, pipeline.name) AS "table"
     FROM rat.runs AS run
     JOIN rat.pipelines AS pipeline ON pipeline.id = run.pipeline_id
@@ -68,6 +71,33 @@ ENDED = text("""
             WHERE task.run_id = run.id AND task.next_retry_at IS NOT NULL
         )
     ORDER BY run.finished_at, run.id
+""")
+
+
+def find_last(tx: Session, *, only: str | None = None) -> list[Outcome]:
+    """What the last run of every pipeline did, or of one alone."""
+    runs = tx.execute(LAST, {"only": only})
+    return [outcome_of(tx, each) for each in runs]
+
+
+LAST = text("""
+    SELECT run.*, named."table"
+    FROM rat.pipelines AS pipeline
+    CROSS JOIN LATERAL (
+        SELECT concat_ws('.', pipeline.namespace, pipeline.layer, pipeline.name) AS "table"
+    ) AS named
+    CROSS JOIN LATERAL (
+        SELECT
+            id, pipeline_id, status, coalesce(error, '') AS error,
+            coalesce(rows_written, 0) AS rows_written, unchanged, changes -> 'columns' AS columns
+        FROM rat.runs
+        WHERE pipeline_id = pipeline.id AND finished_at IS NOT NULL
+        ORDER BY created_at DESC
+        LIMIT 1
+    ) AS run
+    WHERE pipeline.deleted_at IS NULL
+        AND (named."table" = CAST(:only AS text) OR CAST(:only AS text) IS NULL)
+    ORDER BY named."table"
 """)
 
 
@@ -104,6 +134,9 @@ def outcome_of(tx: Session, run: Row[Any]) -> Outcome:
         table=run.table,
         status=run.status,
         error=run.error,
+        rows_written=run.rows_written,
+        unchanged=run.unchanged,
+        columns=run.columns or (),
         results=[
             Verdicts(
                 each.name,
