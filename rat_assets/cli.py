@@ -652,28 +652,6 @@ def alerts(
         showing.show(table, everything=everything, limit=limit, as_json=as_json)
 
 
-@rat.group(cls=Commands)
-def alert() -> None:
-    """Try an alert."""
-
-
-@alert.command("test")
-@click.argument("name", metavar="NAME")
-@as_json
-def try_alert(name: str, *, as_json: bool) -> int:
-    """Show what an alert would raise now.
-
-    With its figures and rows, of what is published; nothing is written and nobody is told. NAME is
-    its name, or NS/NAME. The exit code is 1 where it cannot be evaluated.
-
-    \b
-    Example: rat alert test nyc/late_flights
-    """
-    from rat_assets.commands import alerting
-
-    return alerting.try_alert(name, as_json=as_json)
-
-
 # Beginning.
 
 
@@ -937,6 +915,23 @@ def deliver(*, watch: bool, threads: int, as_json: bool) -> int:
 @rat.group(cls=Commands)
 def alert() -> None:
     """Try an alert, or what was not delivered of it."""
+
+
+@alert.command("test")
+@click.argument("name", metavar="NAME")
+@as_json
+def try_alert(name: str, *, as_json: bool) -> int:
+    """Show what an alert would raise now.
+
+    With its figures and rows, of what is published; nothing is written and nobody is told. NAME is
+    its name, or NS/NAME. The exit code is 1 where it cannot be evaluated.
+
+    \b
+    Example: rat alert test nyc/late_flights
+    """
+    from rat_assets.commands import alerting
+
+    return alerting.try_alert(name, as_json=as_json)
 
 
 @alert.command("retry")
