@@ -103,7 +103,9 @@ class Step:
             return "invalidations"
         if self.full_refresh or self.spec.config.merge_strategy == "full_refresh":
             return "all"
-        return "all if it must" if self.may_begin_anew else "news"
+        # Of landing files only the new ones may be there.
+        begins = self.may_begin_anew and not self.spec.zones
+        return "all if it must" if begins else "news"
 
     @property
     def may_begin_anew(self) -> bool:

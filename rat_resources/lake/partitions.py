@@ -72,7 +72,7 @@ def find_parts(
         return as_one(table)
     if before is None or is_anew:
         return Parts(counted.sizes, frozenset(counted.sizes), is_whole=True)
-    added, removed = _difference(before, table)
+    added, removed = difference(before, table)
     touched = (
         frozenset(_key(file, table, columns) for file in (*added, *removed))
         if counted.is_by_file and _is_divided(removed, before, columns)
@@ -140,7 +140,7 @@ def _count_rows(
     # One more than there may be tells that there are too many.
     query = f"{_grouped(connection, table, columns, tasks=tasks)} LIMIT {MOST + 1}"
     for *values, rows, _ in connection.execute(query).fetchall():
-        counts[_name(values, columns)] += rows
+        counts[part_name(values, columns)] += rows
     if len(counts) > MOST:
         return None
     sizes = {key: Part(rows, None) for key, rows in counts.items()}
@@ -175,7 +175,7 @@ def _grouped(
 # Which were touched.
 
 
-def _difference(
+def difference(
     before: Table, table: Table
 ) -> tuple[tuple[DataFile, ...], tuple[DataFile, ...]]:
     """The files that only one of the two states of a table has: the added, the removed."""
@@ -222,7 +222,7 @@ def _contents(
     )
     found: dict[str, tuple[int, int]] = {}
     for *values, rows, content in connection.execute(query).fetchall():
-        key = _name(values, columns)
+        key = part_name(values, columns)
         others = found.get(key, (0, 0))
         found[key] = (others[0] + rows, others[1] + int(content))
     return found
@@ -255,10 +255,12 @@ def _identities(spec: PartitionSpec) -> Iterator[tuple[int, int]]:
 def _key(file: DataFile, table: Table, columns: Sequence[NestedField]) -> str:
     """The part that a file belongs to."""
     places = dict(_identities(table.metadata.specs()[file.spec_id]))
-    return _name([file.partition[places[each.field_id]] for each in columns], columns)
+    return part_name(
+        [file.partition[places[each.field_id]] for each in columns], columns
+    )
 
 
-def _name(values: Sequence[Any], columns: Sequence[NestedField]) -> str:
+def part_name(values: Sequence[Any], columns: Sequence[NestedField]) -> str:
     """What the part of these values is called, as Iceberg names them: a missing one is null.
 
     A long name is cut, and ends with the hash of all of it.

@@ -18,7 +18,9 @@ DEFINITIONS = dg.Definitions(
     assets=[orders],
     jobs=[JOB],
     sensors=[SENSOR, WISHES],
-    resources={"metadata": dg.ResourceDefinition.none_resource()},
+    resources={
+        name: dg.ResourceDefinition.none_resource() for name in ("metadata", "platform")
+    },
 )
 
 
@@ -26,7 +28,7 @@ def evaluate(shop: Shop, sensor: dg.SensorDefinition = SENSOR) -> SensorExecutio
     """What Dagster gets of one tick."""
     context = dg.build_sensor_context(
         instance=shop.instance,
-        resources={"metadata": shop.whole.metadata},
+        resources={"metadata": shop.whole.metadata, "platform": shop.whole},
         definitions=DEFINITIONS,
     )
     return sensor.evaluate_tick(context)
