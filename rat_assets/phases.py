@@ -52,6 +52,7 @@ from rat_resources.alerts.definitions import load
 from rat_resources.errors import CancelledError, MergeConflictError
 from rat_resources.lake.catalog import RefCatalog
 from rat_resources.lake.refs import MAIN
+from rat_resources.lake.replacing import Rebuild
 from rat_resources.lake.writing import Written
 from rat_resources.leases import Hold
 from rat_resources.lineage import Lineage
@@ -141,6 +142,7 @@ class Outcome:
     charts: tuple[Points, ...] = ()
     lineage: Lineage | None = None
     alerts: Sequence[Mapping[str, str]] = ()  # about the table, raised or not
+    rebuild: Rebuild | None = None  # what it made anew for invalidations
 
 
 @dataclass
@@ -540,6 +542,7 @@ class Attempt:
             sample=sample,
             charts=self.charts,
             lineage=work.lineage,
+            rebuild=work.rebuild,
             changes=self.trial.changes,
             alerts=stand_of(work),
         )

@@ -48,7 +48,7 @@ def plan(work: Computation) -> Rebuild | None:
         rebuild = narrowed(work)
     except NotNarrowedError as error:
         rebuild = widened(work, str(error))
-    columns = f" by {', '.join(rebuild.scope.columns)}" if rebuild.scope else ""
+    columns = f" by {', '.join(rebuild.columns)}" if rebuild.columns else ""
     work.journal.say(f"made anew: {rebuild.level}{columns}: {rebuild.why}")
     return rebuild
 

@@ -155,6 +155,15 @@ def moment(timestamp_ms: int) -> str:
     return f"{datetime.fromtimestamp(timestamp_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+def describe_scope(_step: Step, outcome: Outcome) -> Entries:
+    """What of the table was made anew for invalidations, and why no less."""
+    rebuild = outcome.rebuild
+    if rebuild is None:
+        return {}
+    by = f" by {', '.join(rebuild.columns)}" if rebuild.columns else ""
+    return {"scope": dg.MetadataValue.text(f"{rebuild.level}{by}: {rebuild.why}")}
+
+
 def describe_query(_step: Step, outcome: Outcome) -> Entries:
     """The query that ran."""
     return {"compiled_sql": as_sql(outcome.sql)} if outcome.sql else {}
@@ -215,6 +224,7 @@ GROUPS: tuple[Group, ...] = (
     describe_rows,
     describe_alerts,
     describe_changes,
+    describe_scope,
     describe_columns,
     describe_sample,
     describe_inputs,

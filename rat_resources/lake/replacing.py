@@ -69,10 +69,15 @@ class Rebuild:
     query: str = ""
     scope: Scope | None = None
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns by which the rows in scope are known."""
+        parts = self.scope.parts if self.scope else ()
+        return tuple(dict.fromkeys(name for part in parts for name in part.columns))
+
     def to_json(self) -> dict[str, Any]:
-        """How it is kept with the run, and shown."""
-        columns = list(self.scope.columns) if self.scope else []
-        return {"level": self.level, "why": self.why, "columns": columns}
+        """How it is kept with the run."""
+        return {"level": self.level, "why": self.why, "columns": list(self.columns)}
 
 
 EVERYTHING = Scope((Part("true", ()),))
