@@ -3,7 +3,8 @@
 It only compares. Everything is read in one snapshot and no statement of it may write, so that runs
 that go on meanwhile are neither disturbed nor taken for differences. What is compared are the
 comparisons of the modules beside this one, one a pair of storytellers (`dagster_log`, `facts`, `alerts`,
-`trace`, `tasks`, `chm`, `lakeflow`, `job_runs`, `lake`), and `references`; what one is, says `comparison`.
+`alert_definitions`, `trace`, `tasks`, `chm`, `lakeflow`, `job_runs`, `lake`), and `references`; what one
+is, says `comparison`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from sqlalchemy import text
 
 from rat_resources.audit import (
+    alert_definitions,
     alerts,
     chm,
     dagster_log,
@@ -42,6 +44,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     *dagster_log.COMPARISONS,
     *facts.COMPARISONS,
     *alerts.COMPARISONS,
+    *alert_definitions.COMPARISONS,
     *trace.COMPARISONS,
     *tasks.COMPARISONS,
     *chm.COMPARISONS,

@@ -13,7 +13,7 @@ from rat_resources.audit import COMPARISONS
 from rat_resources.errors import MetadataError
 from rat_resources.lake.refs import MAIN, Namespace, Put
 from rat_resources.mirror import log
-from tests.factories import Shop, folder_of
+from tests.factories import ORDERS, Shop, folder_of
 from tests.hooks import when
 
 PAGE = Path(__file__).parents[3] / "docs" / "audit.md"
@@ -192,3 +192,21 @@ def test_the_command_exits_with_2_when_it_could_not_compare(
 
     assert code == 2
     assert "rat: nothing was compared: Postgres at" in capsys.readouterr().err
+
+
+def test_an_alert_that_is_not_what_its_file_says_is_told(shop: Shop) -> None:
+    late = "{kind: freshness, dataset: silver.orders, rhythm: {factor: 2.5}}"
+    shop.publish({"shop/alerts/late.yaml": f"condition: {late}\n", **ORDERS})
+    before = lines(shop)
+
+    spoil(shop, "UPDATE trace.alert_definitions SET severity = 'info'")
+    changed = lines(shop)
+    spoil(shop, "UPDATE trace.alert_definitions SET source = 'job'")
+    gone = lines(shop)
+
+    assert before == []
+    assert changed == [
+        "trace.alert_definitions shop/late: severity: rat.alert_versions says"
+        ' "warning", trace.alert_definitions says "info"; publish it again: `rat publish`'
+    ]
+    assert "trace.alert_definitions does not" in gone[0]
