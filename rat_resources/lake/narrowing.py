@@ -7,6 +7,7 @@ place: of what is grouped the groups, of windows the partitions, of a join the k
 outside the atoms of the result are the same as before. What is not understood is the whole table.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,6 +28,7 @@ from rat_resources.lake.atoms import (
     of_values,
 )
 from rat_resources.lake.complaints import first_line
+from rat_resources.lake.lineage import WORDS
 from rat_resources.lake.namings import (
     CALLED,
     Named,
@@ -41,6 +43,7 @@ from rat_resources.lake.sql import name_list, quote
 
 LEVELS = ("rows", "keys", "groups", "table")
 MOST_VERSIONS = 8
+UNIT = re.compile(rf"'({'|'.join(WORDS)})'")
 SAME = {
     "list": "array_agg",
     "string_agg": "listagg",
@@ -1284,7 +1287,8 @@ def spoken(query: exp.Expr) -> exp.Expr:
 
 
 def canonical(plan: str) -> str:
-    """A plan, with the functions of two names called by one."""
+    """A plan, with functions of two names called by one, and units of time in small letters."""
+    plan = UNIT.sub(lambda found: found[0].lower(), plan)
     return CALLED.sub(lambda found: f"{SAME.get(found[1], found[1])}(", plan)
 
 
