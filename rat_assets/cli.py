@@ -919,19 +919,21 @@ def alert() -> None:
 
 @alert.command("test")
 @click.argument("name", metavar="NAME")
+@click.option("--send", is_flag=True, help="Send one message that says it is a test.")
 @as_json
-def try_alert(name: str, *, as_json: bool) -> int:
+def try_alert(name: str, *, send: bool, as_json: bool) -> int:
     """Show what an alert would raise now.
 
-    With its figures and rows, of what is published; nothing is written and nobody is told. NAME is
-    its name, or NS/NAME. The exit code is 1 where it cannot be evaluated.
+    With its figures and rows, of what is published; nobody is told, unless by --send. NAME is its
+    name, or NS/NAME. The exit code is 1 where it cannot be evaluated, or a message is not taken.
 
     \b
-    Example: rat alert test nyc/late_flights
+    Examples: rat alert test nyc/late_flights
+              rat alert test late_flights --send
     """
     from rat_assets.commands import alerting
 
-    return alerting.try_alert(name, as_json=as_json)
+    return alerting.try_alert(name, send=send, as_json=as_json)
 
 
 @alert.command("retry")

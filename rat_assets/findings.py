@@ -197,7 +197,13 @@ class Finder:
                 if not counted:
                     return Looked(definition)
                 if conditions.is_per_row(definition):
-                    return self.each_row(definition, test, count=counted)
+                    return self.each_row(
+                        definition,
+                        test,
+                        count=counted,
+                        source=self.scene.view,
+                        sql=test.sql,
+                    )
                 return Looked(definition, [self.all_rows(test, count=counted)])
             case Aggregate(group_by=()):
                 return Looked(definition, self.whole(test, counted))
@@ -220,8 +226,16 @@ class Finder:
             identity=identity_of(copied),
         )
 
-    def each_row(self, definition: Definition, test: RowTest, *, count: int) -> Looked:
-        """The rows that match, each for itself, the newest first."""
+    def each_row(
+        self,
+        definition: Definition,
+        test: RowTest | Deviation,
+        *,
+        count: int,
+        source: str,
+        sql: str,
+    ) -> Looked:
+        """The rows of *source* for which *sql* holds, each for itself, the newest first."""
         keys = conditions.key_columns(definition, self.columns)
         copied = [each for each in COPIED if each in self.columns]
         newest = [each for each in ("block_number", "event_time") if each in copied]
@@ -229,7 +243,7 @@ class Finder:
         shown = self.shown((*keys, *test.shows))
         wanted = list(dict.fromkeys([*keys, *copied, *shown]))
         query = (
-            f"SELECT {name_list(wanted)} FROM {self.scene.view} WHERE {test.sql}"
+            f"SELECT {name_list(wanted)} FROM {source} WHERE {sql}"
             f" ORDER BY {', '.join(order) or '1'} LIMIT {MOST_ROW_EVENTS}"
         )
         rows = self.rows(query)
@@ -243,7 +257,7 @@ class Finder:
 
     def one_row(
         self,
-        test: RowTest,
+        test: RowTest | Deviation,
         row: Mapping[str, Any],
         *,
         keys: Sequence[str],
@@ -331,6 +345,10 @@ class Finder:
         )[0]
         if not count["n"]:
             return Looked(definition)
+        if conditions.is_per_row(definition):
+            return self.each_row(
+                definition, test, count=count["n"], source=f"({query})", sql="true"
+            )
         has = "row deviates" if count["n"] == 1 else "rows deviate"
         figures = {
             name: as_json(count[name]) for name in ("mean", "deviation", "z")

@@ -1,22 +1,30 @@
 """Trying alerts: what one would raise now, and one test message of it."""
 
+import uuid
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from time import monotonic, sleep
 from typing import Any
 
 import click
+from sqlalchemy import text
 
 from rat_assets.commands.display import plural, print_json, print_table
 from rat_assets.commands.opening import open_platform
 from rat_resources.alerts.definitions import Definition
 from rat_resources.alerts.events import MOST_ROWS, Event, Raised
 from rat_resources.alerts.matches import Looked, Match, Occasion, firing
+from rat_resources.platform import Platform
 
 FAILED = 1
 MOST_SHOWN = 20
+PATIENCE = 30.0  # seconds, with whoever takes the message
+PAUSE = 0.5
+UNDER_WAY = ("pending", "sending")
 
 
-def try_alert(name: str, *, as_json: bool) -> int:
-    """Print what an alert would raise now; 1 when it cannot be evaluated."""
+def try_alert(name: str, *, send: bool, as_json: bool) -> int:
+    """Print what an alert would raise now; 1 when it cannot be evaluated, or a message is not sent."""
     from rat_assets import alert_trial
     from rat_resources.alerts import episodes
 
@@ -25,11 +33,18 @@ def try_alert(name: str, *, as_json: bool) -> int:
     looked = alert_trial.evaluate(whole, definition)
     with whole.metadata.transaction() as tx:
         raised = episodes.find_raised(tx, [definition.id])[definition.id]
+    sent = send_test(whole, looked) if send else []
     if as_json:
-        print_json(describe(looked, raised))
+        said = {"sent": [asdict(each) for each in sent]} if send else {}
+        print_json(describe(looked, raised) | said)
     else:
         say(looked, raised)
-    return 0 if looked.trouble is None else FAILED
+        for each in sent:
+            click.echo(f"test message by {each.channel}: {each.words}")
+        if send and not sent:
+            click.echo("test message: no channel of it wants to hear of this")
+    is_sent = all(each.status == "delivered" for each in sent) and bool(sent) == send
+    return 0 if looked.trouble is None and is_sent else FAILED
 
 
 def describe(looked: Looked, raised: list[Raised]) -> dict[str, Any]:
@@ -108,3 +123,79 @@ def print_rows(match: Match) -> None:
     rows = list(match.rows)[:MOST_ROWS]
     columns = list(rows[0])
     print_table(columns, [tuple(row.get(name) for name in columns) for row in rows])
+
+
+# One test message.
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of the test message of one channel."""
+
+    channel: str
+    status: str
+    error: str | None
+
+    @property
+    def words(self) -> str:
+        """What became of it, for people."""
+        return f"{self.status}: {self.error}" if self.error else self.status
+
+
+def send_test(whole: Platform, looked: Looked) -> list[Sent]:
+    """Hand one message that says it is a test to every channel of an alert; what became of each."""
+    from rat_resources.alerts import events
+    from rat_resources.alerts.delivering import Deliverer
+    from rat_resources.alerts.outbox import Outbox
+
+    with whole.metadata.transaction() as tx:
+        event_id = events.add(tx, test_event(looked))
+    outbox = Outbox.open(whole.settings)
+    try:
+        deliverer = Deliverer(whole.metadata, outbox, whole.settings.org)
+        until = monotonic() + PATIENCE
+        while True:
+            deliverer.run(seconds=PATIENCE)
+            sent = find_sent(whole, event_id)
+            # The sensor may have taken it, and be at it.
+            if all(each.status not in UNDER_WAY for each in sent):
+                return sent
+            if monotonic() > until:
+                return sent
+            sleep(PAUSE)
+    finally:
+        outbox.close()
+
+
+def find_sent(whole: Platform, event_id: uuid.UUID | None) -> list[Sent]:
+    """The deliveries of an event, as they are now."""
+    with whole.metadata.transaction() as tx:
+        return [Sent(*each) for each in tx.execute(SENT, {"event_id": event_id})]
+
+
+SENT = text("""
+    SELECT channel, status, error_message
+    FROM trace.alert_deliveries
+    WHERE alert_event_id = :event_id
+    ORDER BY channel
+""")
+
+
+def test_event(looked: Looked) -> Event:
+    """An event that says it is a test: of what the alert finds now, or of what it might."""
+    definition = looked.definition
+    found = events_of(looked)
+    example = Match("this is what a message looks like")
+    event = (
+        found[0]
+        if found
+        else firing(definition, example, occasion=occasion_of(definition))
+    )
+    title = f"This is a test: {event.payload.title}"
+    return replace(
+        event,
+        dedupe_key=f"test:{definition.id}:{uuid.uuid4()}",
+        payload=replace(event.payload, state="test", title=title, since=None),
+        raises=None,
+        event_time=None,
+    )

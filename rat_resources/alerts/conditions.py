@@ -74,6 +74,12 @@ class Deviation:
     order: str | None  # the column that tells what came before
     shows: tuple[str, ...]
 
+    @property
+    def sentence(self) -> str:
+        """What a row has that is too far."""
+        far = f"{self.deviations:g} standard deviations"
+        return f"{self.column} more than {far} from the mean"
+
 
 def row_test(definition: Definition, columns: Columns) -> RowTest:
     """What a `threshold` or an `in` asks of each row."""

@@ -2,13 +2,16 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import func, select
 
 from rat_assets.cli import rat
 from rat_resources.metadata.trace.alerts import AlertEvent
+from rat_resources.platform import platform
 from tests.factories import Shop
-from tests.rat_assets.test_alerting import DEAR, define
+from tests.rat_assets.test_alerting import DEAR, audited, define
+from tests.rat_resources.alerts.receiver import receiving
 
 CHEAP = DEAR | {"op": "lt", "value": 15}
 GOLD = "shop.gold.revenue"
@@ -64,3 +67,24 @@ def test_a_test_says_what_cannot_be_evaluated_and_what_is_not_there(
     )
     assert "no such table on main yet" in nowhere.stdout
     assert "did you mean broken?" in unknown.stderr
+
+
+def test_one_test_message_is_sent_that_says_it_is_one(
+    open_shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAT_ALERT_ALLOW_LOOPBACK", "1")
+    with receiving() as receiver:
+        channels = {"webhook": {"url": receiver.url}}
+        define(open_shop.whole, "cheap", "threshold", CHEAP, channels=channels)
+        define(open_shop.whole, "silent", "threshold", CHEAP)
+
+        sent, silent = try_alert("cheap", "--send"), try_alert("silent", "--send")
+    # Other settings are another platform than the shop's.
+    platform().metadata.dispose()
+
+    [request] = receiver.requests
+    assert (sent.exit_code, silent.exit_code) == (0, 1)
+    assert "test message by webhook: delivered" in sent.stdout
+    assert "no channel of it wants to hear of this" in silent.stdout
+    assert "This is a test: cheap: 1 row has amount < 15" in str(request.document)
+    assert audited(open_shop.whole) == []

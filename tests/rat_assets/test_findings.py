@@ -186,11 +186,15 @@ def test_news_that_deviate_from_what_came_before_are_found(
     news = look(connection, "zscore", condition, before="before")
     old = look(connection, "zscore", condition, before='"shop.gold.sales"')
     whole = look(connection, "zscore", {"column": "x", "k": 3})
+    each = look(
+        connection, "zscore", condition | {"per": "row", "key": ["t"]}, before="before"
+    )
 
     assert [row["x"] for row in news.matches[0].rows] == [50]
     assert news.matches[0].figures["mean"] == 0.5
     assert not old.matches
     assert whole.matches[0].rows_matching == 1
+    assert [one.subject for one in each.matches] == [{"t": 200}]
 
 
 @pytest.mark.parametrize(
