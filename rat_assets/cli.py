@@ -244,41 +244,49 @@ def rollback(
 @click.option(
     "--accept-changes", is_flag=True, help="Publish what a guard would stop, this once."
 )
+@click.option("--stale", is_flag=True, help="What `rat stale` lists, and no other.")
+@click.option("--dry-run", is_flag=True, help="Of --stale: only say what would run.")
 @as_json
 def run(
     selection: tuple[str, ...],
     *,
     everything: bool,
-    downstream: bool,
-    upstream: bool,
-    full_refresh: bool,
-    accept_changes: bool,
+    stale: bool,
+    dry_run: bool,
     as_json: bool,
+    **how: bool,
 ) -> int:
     """Run pipelines in dependency order, and wait.
 
     SELECTION is ns.layer.name, a pattern of it, or a namespace. The exit code is 0 only if
     everything asked for was published or had nothing new.
 
+    With --stale everything that would be made otherwise now is, each by what it takes: an ordinary
+    run for new data, a full refresh for another definition, what an invalidation asks for; and then
+    what has become stale by that.
+
     \b
     Examples: rat run nyc.bronze.flights --downstream
               rat run 'nyc.silver.*'
               rat run --all
+              rat run --stale --dry-run
     """
+    if stale:
+        if selection or everything or any(how.values()):
+            message = "--stale chooses by itself what to run and how"
+            raise click.UsageError(message)
+        from rat_assets.commands import stale as restoring
+
+        return restoring.run(dry_run=dry_run, as_json=as_json)
+    if dry_run:
+        message = "only --stale has a --dry-run"
+        raise click.UsageError(message)
     if everything == bool(selection):
         message = "name what to run, or say --all; not both"
         raise click.UsageError(message)
     from rat_assets.commands import running
 
-    return running.run(
-        selection,
-        everything=everything,
-        downstream=downstream,
-        upstream=upstream,
-        full_refresh=full_refresh,
-        accept_changes=accept_changes,
-        as_json=as_json,
-    )
+    return running.run(selection, everything=everything, as_json=as_json, **how)
 
 
 @rat.command()
@@ -597,6 +605,23 @@ def impact(name: str, *, as_json: bool) -> None:
     from rat_assets.commands import impact as showing
 
     showing.show(name, as_json=as_json)
+
+
+@rat.command()
+@as_json
+def stale(*, as_json: bool) -> int:
+    """List the tables that would be made otherwise now, and why.
+
+    Since when, and by which input: rows that have been published since it was read, files that
+    have landed, an invalidation, or another definition. The exit code is 1 if there are any.
+
+    \b
+    Examples: rat stale
+              rat run --stale
+    """
+    from rat_assets.commands import stale as showing
+
+    return showing.show(as_json=as_json)
 
 
 @rat.command()

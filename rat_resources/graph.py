@@ -27,11 +27,12 @@ class Outline:
     automation: str  # eager or none
     is_view: bool
     hand_written: bool
+    strategy: str = "full_refresh"
 
     @classmethod
     def from_row(cls, row: Row) -> "Outline":
         """The outline of a row of `outlines`."""
-        pipeline_id, table, refs, automation, materialized, hand_written = row
+        pipeline_id, table, refs, automation, materialized, hand_written, strategy = row
         return cls(
             pipeline_id,
             TableName.parse(table),
@@ -39,6 +40,7 @@ class Outline:
             automation,
             is_view=materialized == "view",
             hand_written=bool(hand_written),
+            strategy=strategy,
         )
 
 
@@ -57,6 +59,7 @@ def outlines(tx: Session, *, release: int | None = None) -> list[Outline]:
             spec["automation"].astext,
             spec["config", "materialized"].astext,
             spec["hand_written"].astext,
+            spec["config", "merge_strategy"].astext,
         )
     )
     return sorted(map(Outline.from_row, rows), key=lambda each: each.table)

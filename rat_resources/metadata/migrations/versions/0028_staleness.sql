@@ -54,18 +54,23 @@ WITH RECURSIVE producers AS (
     ) AS last ON true
     WHERE job.active
 ),
+reads AS (
+    SELECT producers.dataset_uuid, input.uuid::uuid AS input_uuid
+    FROM producers
+    CROSS JOIN LATERAL unnest(producers.input_datasets) AS input (uuid)
+),
 -- The views that a table is made through, and those that they read.
 through AS (
-    SELECT reader.dataset_uuid, view.dataset_uuid AS view_uuid
-    FROM producers AS view
-    JOIN producers AS reader ON reader.input_datasets @> ARRAY[view.dataset_uuid::text]
+    SELECT reads.dataset_uuid, reads.input_uuid AS view_uuid
+    FROM reads
+    JOIN producers AS view ON view.dataset_uuid = reads.input_uuid
     WHERE view.is_view
     UNION
-    SELECT through.dataset_uuid, below.dataset_uuid
+    SELECT through.dataset_uuid, reads.input_uuid
     FROM through
-    JOIN producers AS view ON view.dataset_uuid = through.view_uuid
-    JOIN producers AS below
-        ON below.is_view AND view.input_datasets @> ARRAY[below.dataset_uuid::text]
+    JOIN reads ON reads.dataset_uuid = through.view_uuid
+    JOIN producers AS view ON view.dataset_uuid = reads.input_uuid
+    WHERE view.is_view
 ),
 defined AS (
     -- Nothing has made it yet, another definition did, or one did that made some partitions of it.
@@ -185,18 +190,16 @@ moved AS (
 -- Files that it has not read.
 landed AS (
     SELECT
-        made.dataset_uuid,
+        dataset_uuid,
         'data' AS why,
         source.name AS input,
         min(file.uploaded_at) AS since,
         CAST(NULL AS uuid) AS invalidation_id
-    FROM producers AS made
+    FROM rat.landing_zones AS zone
     JOIN trace.datasets AS source
-        ON source.id::text = ANY(made.input_datasets)
-        AND split_part(source.name, '.', 2) = 'landing'
-    JOIN rat.landing_zones AS zone
-        ON zone.namespace = split_part(source.name, '.', 1)
-        AND zone.name = split_part(source.name, '.', 3)
+        ON source.name = concat_ws('.', zone.namespace, 'landing', zone.name)
+    JOIN reads ON reads.input_uuid = source.id
+    JOIN producers AS made USING (dataset_uuid)
     JOIN rat.landing_files AS file ON file.zone_id = zone.id AND file.state = 'present'
     WHERE NOT made.is_view
         AND NOT EXISTS (
@@ -205,7 +208,7 @@ landed AS (
                 AND claim.pipeline_id = made.pipeline_id
                 AND claim.state = 'committed'
         )
-    GROUP BY made.dataset_uuid, source.name
+    GROUP BY dataset_uuid, source.name
 ),
 invalidated AS (
     SELECT
@@ -216,7 +219,8 @@ invalidated AS (
         told.id AS invalidation_id
     FROM trace.data_invalidations AS told
     JOIN trace.datasets AS wrong ON wrong.id = told.dataset_uuid
-    JOIN producers AS made ON made.input_datasets @> ARRAY[told.dataset_uuid::text]
+    JOIN reads ON reads.input_uuid = told.dataset_uuid
+    JOIN producers AS made ON made.dataset_uuid = reads.dataset_uuid
     WHERE told.processed_at IS NULL
         AND told.problem IS NULL
         AND EXISTS (
@@ -268,50 +272,58 @@ WITH causes AS (
     FROM trace.stale_because
     GROUP BY dataset_uuid
 ),
--- A table is one whatever the number of its generations: the last publication knew all of it.
-standing AS (
-    SELECT partition.*
-    FROM trace.datasets AS dataset
-    JOIN LATERAL (
-        SELECT made.dataset_version
-        FROM trace.partition_versions AS made
-        WHERE made.dataset_uuid = dataset.id
-        ORDER BY made.materialized_at DESC
-        LIMIT 1
-    ) AS newest ON true
-    JOIN trace.partition_versions AS partition
-        ON partition.dataset_uuid = dataset.id
-        AND partition.dataset_version = newest.dataset_version
-),
-judged AS (
+-- First table by table: there may be a hundred partitions to each.
+tables AS MATERIALIZED (
     SELECT
         served.org_id,
         served.dataset,
         served.dataset_uuid,
-        standing.dataset_version,
-        standing.partition_key,
-        standing.materialized_at,
-        standing.row_count,
-        coalesce(
-            causes.by_code_above
-                OR causes.by_code AND standing.config_hash IS DISTINCT FROM job.config_hash,
-            false
-        ) AS by_code,
-        causes.changed_since,
+        newest.dataset_version,
+        job.config_hash,
+        coalesce(causes.by_code, false) AS by_code,
+        coalesce(causes.by_code_above, false) AS by_code_above,
         coalesce(causes.by_data, false) AS by_data,
-        causes.newer_data_since,
         coalesce(causes.by_invalidation, false) AS by_invalidation,
+        causes.changed_since,
+        causes.newer_data_since,
         causes.invalidated_since,
         causes.inputs
     FROM trace.current_dataset_versions AS served
-    JOIN standing USING (dataset_uuid)
     JOIN trace.datasets AS dataset ON dataset.id = served.dataset_uuid
     JOIN trace.jobs AS job
         ON job.active
         AND job.org_id = dataset.org_id
         AND job.dag_name = dataset.producer_dag_name
         AND job.name = dataset.producer_job_name
+    -- A table is one whatever the number of its generations: the last publication knew all of it.
+    JOIN LATERAL (
+        SELECT made.dataset_version
+        FROM trace.partition_versions AS made
+        WHERE made.dataset_uuid = served.dataset_uuid
+        ORDER BY made.materialized_at DESC
+        LIMIT 1
+    ) AS newest ON true
     LEFT JOIN causes USING (dataset_uuid)
+),
+judged AS (
+    SELECT
+        tables.org_id,
+        tables.dataset,
+        dataset_uuid,
+        dataset_version,
+        partition.partition_key,
+        partition.materialized_at,
+        partition.row_count,
+        tables.by_code_above
+            OR tables.by_code AND partition.config_hash IS DISTINCT FROM tables.config_hash AS by_code,
+        tables.changed_since,
+        tables.by_data,
+        tables.newer_data_since,
+        tables.by_invalidation,
+        tables.invalidated_since,
+        tables.inputs
+    FROM tables
+    JOIN trace.partition_versions AS partition USING (dataset_uuid, dataset_version)
 )
 SELECT *, by_code OR by_data OR by_invalidation AS is_stale
 FROM judged;
