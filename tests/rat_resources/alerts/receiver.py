@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ class Receiver:
         """What is answered next."""
         return self.replies.pop(0) if self.replies else Reply()
 
+    def take(self, key: str) -> None:
+        """Hear that a message was taken."""
+
 
 class Handler(BaseHTTPRequestHandler):
     """Answers as its receiver says."""
@@ -73,6 +77,8 @@ class Handler(BaseHTTPRequestHandler):
         if reply.silent or reply.hangs or reply.drips:
             self.close_connection = True
             return
+        if reply.status == HTTPStatus.OK:
+            self.receiver.take(self.headers.get("Idempotency-Key", ""))
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
@@ -104,9 +110,13 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def receiving(*replies: Reply, certificates: Path | None = None) -> Iterator[Receiver]:
+def receiving(
+    *replies: Reply,
+    certificates: Path | None = None,
+    receiver: Receiver | None = None,
+) -> Iterator[Receiver]:
     """A receiver that answers these in turn, then 200; with *certificates* by TLS."""
-    receiver = Receiver(replies=list(replies))
+    receiver = receiver or Receiver(replies=list(replies))
     handler = type("ReceiverHandler", (Handler,), {"receiver": receiver})
     with Server(("127.0.0.1", 0), handler) as server:
         if certificates is not None:
