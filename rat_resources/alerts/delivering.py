@@ -23,9 +23,7 @@ from rat_resources.workers import this_worker
 
 THREADS = 8
 AT_ONCE = 64  # claimed, and settled, in one transaction
-SOON = 0.05  # seconds that a settled one waits for others
-# A sender that begins so late may still be at it when its lease lapses.
-SPARE = 25.0
+SOON = 0.05  # seconds that what is done waits for others, to be settled with them
 # A receiver that hangs may hold so many of the threads, and is left alone for a while.
 MOST_SLOW = 4
 SLOW = 30.0
@@ -145,8 +143,7 @@ class Deliverer:
 
     def send(self, claimed: Claimed, *, since: float) -> Outcome:
         """Send one message; what became of it."""
-        late = time.monotonic() - since > self.terms.lease.total_seconds() - SPARE
-        if self.stopped.is_set() or (late and self.terms.lease.total_seconds() > SPARE):
+        if self.stopped.is_set() or time.monotonic() > since + self.latest_start:
             return Outcome(claimed, "retrying", is_untried=True)
         if claimed.attempt > self.terms.attempts:
             why = f"nobody who tried came back, {self.terms.attempts} times"
@@ -166,6 +163,12 @@ class Deliverer:
         finally:
             hung = time.monotonic() - begun > self.outbox.http.patience.connect
             self.slowness.leave(place, hung=hung)
+
+    @property
+    def latest_start(self) -> float:
+        """How long after a claim a message may still be begun: its lease must not lapse meanwhile."""
+        longest = 1.5 * self.outbox.http.patience.total
+        return max(self.terms.lease.total_seconds() - longest, 1)
 
     def sent(self, claimed: Claimed) -> Outcome:
         """What became of a message that is sent now."""
@@ -197,6 +200,9 @@ class Round:
         self.held: dict[Future[Outcome], Claimed] = {}
         self.done: SimpleQueue[Future[Outcome]] = SimpleQueue()
         self.finished: list[Outcome] = []
+        self.settled_at = time.monotonic()
+        # Whoever dies leaves few behind where little is done at a time.
+        self.pace = deliverer.threads
         self.pool = ThreadPoolExecutor(deliverer.threads, "deliver")
 
     def __enter__(self) -> Self:
@@ -217,10 +223,10 @@ class Round:
         """Work until nothing is due and nothing is held, or it is time to end."""
         is_more = True
         while not self.is_over() and (is_more or self.held):
-            if is_more and len(self.held) < AT_ONCE:
+            if is_more and len(self.held) < self.pace:
                 is_more = self.claim() > 0
             self.collect(wait=SOON if self.held else 0)
-            if len(self.finished) >= AT_ONCE or not self.held or self.is_waiting():
+            if self.is_time():
                 # What was tried again at once may be due already.
                 is_more = self.settle() or is_more
 
@@ -229,15 +235,16 @@ class Round:
         is_late = self.until is not None and time.monotonic() > self.until
         return is_late or self.by.stopped.is_set()
 
-    def is_waiting(self) -> bool:
-        """Whether the threads have less to do than they could."""
-        return bool(self.finished) and len(self.held) <= self.by.threads
+    def is_time(self) -> bool:
+        """Whether what is done is to be settled: there is much of it, or it waited."""
+        waited = time.monotonic() - self.settled_at
+        return len(self.finished) >= AT_ONCE or not self.held or waited > SOON
 
     def claim(self) -> int:
         """Claim some and hand them to the threads; how many."""
         with self.by.metadata.transaction() as tx:
             found = deliveries.claim(
-                tx, owner=self.by.owner, most=AT_ONCE, terms=self.by.terms
+                tx, owner=self.by.owner, most=self.pace, terms=self.by.terms
             )
         since = time.monotonic()
         for each in found:
@@ -276,6 +283,8 @@ class Round:
     def settle(self) -> bool:
         """Write what became of them; whether there was anything."""
         finished, self.finished = self.finished, []
+        self.settled_at = time.monotonic()
+        self.pace = min(max(self.by.threads, 2 * len(finished)), AT_ONCE)
         if not finished:
             return False
         with self.by.metadata.transaction() as tx:

@@ -36,8 +36,8 @@ from tests.rat_resources.alerts.receiver import Receiver, Reply, receiving
 from tests.servers import certificates as authority
 from tests.servers.mail import MailServer, mail_server
 
-PATIENCE = Patience(connect=2, read=4, total=5)
-TERMS = Terms(lease=timedelta(seconds=8), first_wait=0.1, longest_wait=1, attempts=40)
+PATIENCE = Patience(connect=2, read=3, total=4)
+TERMS = Terms(lease=timedelta(seconds=12), first_wait=0.1, longest_wait=1, attempts=40)
 GIVE_UP = 180.0  # seconds
 CHANNELS = ("webhook", "webhook", "webhook", "slack", "email")
 
