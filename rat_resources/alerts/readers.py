@@ -33,7 +33,8 @@ SHOWN = 60  # characters of a value that a problem repeats
 SECRET = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]{0,254}")
 SPAN = re.compile(r"(\d{1,6})\s*([smhdw])")
 SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Half a character is none, and no UTF-8.
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def words(longest: int = LONGEST_TEXT) -> Reader:
@@ -202,12 +203,12 @@ def open_or_secret(read: Reader) -> Reader:
 
 def row_filter(located: Located, namespace: str = "") -> dict[str, Any]:
     """A row filter that is well formed, whatever the columns are."""
-    del namespace
     document = plain(located)
     if not isinstance(document, dict):
         what = f"{brief(located)} is no row filter"
         raise UnfitError(what, "write {column: value}, or {column: {gte: 3}}")
     for column, asked in document.items():
+        word(Located(column, 0, column), namespace)
         try:
             for operator, value in row_filters.operators_of(column, asked):
                 check_operand(column, operator, value)

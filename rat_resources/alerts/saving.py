@@ -4,6 +4,7 @@ A form changes the fields that it gives and empties those that it clears; None l
 All that is wrong with it is said at once, by field, and then nothing was written.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 from rat_resources import releases
 from rat_resources.alerts import definitions
 from rat_resources.alerts.definitions import Definition, Source
-from rat_resources.alerts.documents import AlertDocument, read_entries
+from rat_resources.alerts.documents import LONGEST_FILE, AlertDocument, read_entries
 from rat_resources.alerts.fitting import definition_of, fit, look_around
 from rat_resources.clients import Saved
 from rat_resources.clients.forms import FormError, Issues, check_clear, unknown
@@ -117,6 +118,9 @@ def read(
     document = whole(form, before=before)
     if "condition" not in document:
         issues.add("condition", "a new alert needs one")
+    if len(json.dumps(document)) > LONGEST_FILE:
+        issues.add("document", f"it has more than {LONGEST_FILE:,} characters")
+        issues.refuse()
     problems: list[Problem] = []
     entries = {key: as_located(value) for key, value in document.items()}
     said = read_entries(entries, namespace=form.namespace, path="", problems=problems)

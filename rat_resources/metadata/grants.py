@@ -23,7 +23,10 @@ from rat_resources.names import nearest
 REPORTING = ("rat", "trace", "trace_by_name", "chm", "lakeflow")
 
 # A webhook's address lets whoever knows it write to the channel.
-HIDDEN = {("chm", "alert_rules"): frozenset({"destination"})}
+HIDDEN = {
+    ("chm", "alert_rules"): frozenset({"destination"}),
+    ("trace", "alert_definitions"): frozenset({"channels"}),
+}
 
 UNDEFINED_OBJECT = "42704"
 

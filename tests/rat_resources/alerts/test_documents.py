@@ -120,6 +120,8 @@ def test_names_are_made_whole_and_what_may_be_alone_is_a_list() -> None:
         (LATE.replace("60", ".nan"), "value: nan is no number"),
         (LATE.replace("60", "[1]"), "value: a list is no value"),
         (LATE.replace("delay", '"a\\0b"'), "column: it holds the character U+0000"),
+        (LATE.replace("delay", '"a\\uD800"'), "column: it holds the character U+D800"),
+        (LATE.replace("60", '60, where: {"a\\uD800": 3}'), "the character U+D800"),
         (LATE.replace("60", "60, per: row"), "per says nothing without key"),
         (
             LATE.replace("60", "60, where: {a: {above: 3}}"),

@@ -123,11 +123,14 @@ def test_a_reader_may_read_and_nothing_else(
         f" WHERE schemaname IN {REPORTING}",
     )
     readable = {str(name) for (name,) in tables if may(mine, f"TABLE {name}")}
-    assert readable == {str(name) for (name,) in tables} - {"chm.alert_rules"}
+    hiding = {"chm.alert_rules", "trace.alert_definitions"}
+    assert readable == {str(name) for (name,) in tables} - hiding
+    assert may(mine, "SELECT name, condition FROM trace.alert_definitions")
     assert may(mine, "SELECT rule_type, channel FROM chm.alert_rules")
     assert all(may(mine, f"SELECT * FROM {each.name}()") for each in QUESTIONS)
     for refused in (
         "SELECT destination FROM chm.alert_rules",
+        "SELECT channels FROM trace.alert_definitions",
         "TABLE dagster.runs",
         "TABLE lake.refs",
         "INSERT INTO rat.namespaces (name) VALUES ('mine')",
