@@ -5,6 +5,7 @@ What a publication gives rise to, its run tells; what a tick looks at is `rat_re
 
 import dagster as dg
 
+from rat_resources.alerts.observations import observe
 from rat_resources.alerts.watch import Ask, tick
 from rat_resources.lake.refs import MAIN
 
@@ -19,12 +20,13 @@ def build_alerts_sensor(ask: Ask) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"platform"},
     )
-    def alerts(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         """Look once."""
         whole = context.resources.platform
         added = tick(whole.metadata, head=lambda: whole.lake.refs.head(MAIN), ask=ask)
-        return dg.SkipReason(
-            f"{added} alerts were told" if added else "nothing to tell"
-        )
+        with whole.metadata.transaction() as tx:
+            changed, cursor = observe(tx, context.cursor)
+        said = f"{added} alerts were told" if added else "nothing to tell"
+        return dg.SensorResult(skip_reason=said, asset_events=changed, cursor=cursor)
 
     return alerts
