@@ -3,8 +3,8 @@
 It only compares. Everything is read in one snapshot and no statement of it may write, so that runs
 that go on meanwhile are neither disturbed nor taken for differences. What is compared are the
 comparisons of the modules beside this one, one a pair of storytellers (`dagster_log`, `facts`, `alerts`,
-`alert_definitions`, `trace`, `tasks`, `chm`, `lakeflow`, `job_runs`, `lake`), and `references`; what one
-is, says `comparison`.
+`alert_definitions`, `trace`, `tasks`, `invalidations`, `chm`, `lakeflow`, `job_runs`, `lake`), and
+`references`; what one is, says `comparison`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ from rat_resources.audit import (
     chm,
     dagster_log,
     facts,
+    invalidations,
     job_runs,
     lake,
     lakeflow,
@@ -47,6 +48,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     *alert_definitions.COMPARISONS,
     *trace.COMPARISONS,
     *tasks.COMPARISONS,
+    *invalidations.COMPARISONS,
     *chm.COMPARISONS,
     *lakeflow.COMPARISONS,
     *job_runs.COMPARISONS,

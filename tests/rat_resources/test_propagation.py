@@ -1,12 +1,16 @@
 """Propagation: from an invalidation to the runs that make it good, hop by hop."""
 
+import random
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from rat_resources import invalidations, propagation, row_filters, wishes
+from rat_resources.audit import COMPARISONS, audit, compare
+from rat_resources.audit.comparison import Scene
 from rat_resources.invalidations import Invalidation
 from rat_resources.names import TableName
 from rat_resources.propagation import Routed
@@ -356,3 +360,89 @@ def test_a_run_tells_what_it_takes(open_shop: Shop) -> None:
     assert told.filter.to_json() == {"customer": "ann"}
     assert told.columns == ("amount",)
     assert told.snapshot_before is None
+
+
+# What holds whatever happens.
+
+CHECKED = tuple(
+    each
+    for each in COMPARISONS
+    if "invalidation" in each.name or each.name in ("trace.told_readers", "rat.wishes")
+)
+
+
+def test_an_invalidation_is_over_when_all_its_dependents_are(
+    open_shop: Shop,
+) -> None:
+    chance = random.Random(1)  # noqa: S311 - no secret
+
+    for _ in range(8):
+        chance.choice([rewrite, invalidate_some, publish_anew, run_one, run_one])(
+            open_shop, chance
+        )
+        assert list(audit(open_shop.whole, only=CHECKED).lines) == []
+    route(open_shop)
+    run_planned(open_shop)
+
+    assert list(audit(open_shop.whole, only=CHECKED).lines) == []
+    assert all(row.processed_at for row in rows_of(open_shop))
+    expected = open_shop.rows(str(GOLD))
+    open_shop.run(str(GOLD), full_refresh=True)
+    assert open_shop.rows(str(GOLD)) == expected
+
+
+def rewrite(shop: Shop, chance: random.Random) -> None:
+    """Somebody else changes rows on main, and it is noticed."""
+    table = chance.choice([BRONZE, SILVER])
+    shop.correct(str(table), f'SELECT * REPLACE (amount + id AS amount) FROM "{table}"')
+    invalidate(shop, table)
+
+
+def invalidate_some(shop: Shop, chance: random.Random) -> None:
+    """A person says that rows are wrong."""
+    who = row_filters.parse({"id": [chance.randint(1, 3)]}, columns={"id": "bigint"})
+    invalidate(shop, chance.choice([BRONZE, SILVER, GOLD]), rows=who)
+
+
+def publish_anew(shop: Shop, chance: random.Random) -> None:
+    """A release changes the last table."""
+    path = "shop/pipelines/gold/revenue/pipeline.sql"
+    shop.publish({path: f"{ORDERS[path]}-- {chance.random()}\n"})
+
+
+def run_one(shop: Shop, _chance: random.Random) -> None:
+    """The next run that is due, if there is one."""
+    for label, tables in planned(shop)[:1]:
+        shop.run(*tables, trigger=label)
+
+
+def test_the_audit_names_what_is_not_so(open_shop: Shop) -> None:
+    open_shop.correct(str(BRONZE), DEARER)
+    invalidate(open_shop)
+    run_planned(open_shop)
+
+    said = {wrong: list(lines_after(open_shop, wrong)) for wrong in WRONG}
+
+    for wrong, expected in WRONG.items():
+        assert any(expected in name for name in said[wrong]), wrong
+
+
+WRONG = {
+    "UPDATE trace.data_invalidations SET processed_by = '{}'": "closed_invalidations",
+    "UPDATE trace.data_invalidations SET source_event = '{}'": "data_invalidations",
+    "UPDATE trace.data_invalidations SET processed_at = NULL": "open_invalidations",
+    "UPDATE trace.data_invalidations SET processed_at = NULL, processed_by = '{}'": (
+        "told_readers"
+    ),
+}
+
+
+def lines_after(shop: Shop, statement: str) -> Iterator[str]:
+    """The comparisons that find a difference after a statement, which is taken back."""
+    with shop.whole.metadata.transaction() as tx:
+        tx.execute(text(statement))
+        scene = Scene(shop.whole, tx, head=shop.main, branches=())
+        for each in CHECKED:
+            if compare(scene, each, at_most=1).total:
+                yield each.name
+        tx.rollback()
