@@ -275,6 +275,19 @@ UNION ALL
 SELECT 'delivery ' || delivery.id, 'it is ' || delivery.status || ' with its time'
 FROM trace.alert_deliveries AS delivery
 WHERE (delivery.status = 'delivered') <> (delivery.delivered_at IS NOT NULL)
+UNION ALL
+SELECT
+    'delivery ' || member.id,
+    'it is ' || member.status || ', and what it is told with is ' || leader.status
+FROM trace.alert_deliveries AS member
+JOIN trace.alert_deliveries AS leader ON leader.id = member.leader_id
+WHERE (member.status, member.provider_message_id)
+    IS DISTINCT FROM (leader.status, leader.provider_message_id)
+UNION ALL
+SELECT 'delivery ' || delivery.id, 'its event is of another organisation'
+FROM trace.alert_deliveries AS delivery
+JOIN trace.alert_events AS event ON event.id = delivery.alert_event_id
+WHERE event.org_id <> delivery.org_id
 """
 
 
