@@ -25,12 +25,14 @@ from rat_assets import (
     external_runs,
     invalidating,
 )
+from rat_assets.entries import Entries
 from rat_assets.hand_written import LakeAsset, collect
+from rat_assets.impact_entries import describe_impact
 from rat_assets.landing import zone_specs
 from rat_assets.pipelines import broken_asset, build_asset, build_lake_asset
 from rat_assets.reports.platform import report_assets
 from rat_assets.reports.star import star_assets
-from rat_resources import graph, hand_written, releases
+from rat_resources import graph, hand_written, impact, releases
 from rat_resources.metadata.landing import LandingZone
 from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform
@@ -100,6 +102,8 @@ def build_definitions(
     with whole.metadata.transaction() as tx:
         pipelines = releases.load(tx, release=release, only=only)
         zones = list(tx.scalars(select(LandingZone).where(LandingZone.active)))
+        # A command shows nobody a page.
+        figures = impact.figures(tx) if only is None else None
     chosen = [each for each in written if only is None or each.table in only]
     hand_written.refuse_misfits(
         [each.parsed for each in chosen], published=hand_written.specs_of(pipelines)
@@ -107,10 +111,14 @@ def build_definitions(
     # Of what is written by hand the code is right, whatever a release holds.
     published = [each for each in pipelines if not each.spec.hand_written]
     specs = [each.spec for each in published]
-    turns = turns_of([*specs, *(each.parsed.spec for each in chosen)])
-    assets, broken = build_assets(published, release=release, turns=turns)
+    specs += [each.parsed.spec for each in chosen]
+    turns = turns_of(specs)
+    shown = describe_impact(specs, figures) if figures is not None else {}
+    assets, broken = build_assets(published, release=release, turns=turns, shown=shown)
     assets += [
-        build_lake_asset(each, release=release, turn=turns[each.table])
+        build_lake_asset(
+            each, release=release, turn=turns[each.table], shown=shown.get(each.table)
+        )
         for each in chosen
     ]
     runnable = [key for asset in assets for key in asset.keys]
@@ -204,14 +212,18 @@ def build_assets(
     *,
     release: int,
     turns: Mapping[TableName, int],
+    shown: Mapping[TableName, Entries],
 ) -> tuple[list[dg.AssetsDefinition], list[Any]]:
     """The assets of a release, and stand-ins for those that no longer build."""
     assets: list[dg.AssetsDefinition] = []
     broken = []
     for pipeline in pipelines:
         try:
-            turn = turns[pipeline.spec.table]
-            assets.append(build_asset(pipeline, release=release, turn=turn))
+            table = pipeline.spec.table
+            asset = build_asset(
+                pipeline, release=release, turn=turns[table], shown=shown.get(table)
+            )
+            assets.append(asset)
         except Exception as error:  # noqa: BLE001 - one bad pipeline must not take the others down
             broken.append(broken_asset(pipeline.spec.table, error=error))
     return assets, broken

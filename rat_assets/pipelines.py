@@ -10,7 +10,7 @@ import dagster as dg
 from dagster._core.storage.tags import PRIORITY_TAG
 
 from rat_assets.actions import user
-from rat_assets.entries import as_code
+from rat_assets.entries import Entries, as_code
 from rat_assets.hand_written import LakeAsset
 from rat_assets.landing import owners_of, zone_key
 from rat_assets.quality import check_specs
@@ -27,14 +27,18 @@ TESTS_SHOWN = 100
 
 
 def build_asset(
-    pipeline: PublishedPipeline, *, release: int, turn: int = 0
+    pipeline: PublishedPipeline,
+    *,
+    release: int,
+    turn: int = 0,
+    shown: Entries | None = None,
 ) -> dg.AssetsDefinition:
     """The asset that a published pipeline is; of those that may run, the first in *turn* does."""
 
     def run(context: dg.AssetExecutionContext) -> Iterator[StepEvent]:
         return run_step(context, pipeline, release=release)
 
-    return make_asset(pipeline.spec, run=run, turn=turn)
+    return make_asset(pipeline.spec, run=run, turn=turn, shown=shown)
 
 
 def build_lake_asset(
@@ -43,6 +47,7 @@ def build_lake_asset(
     release: int,
     turn: int = 0,
     spec: PipelineSpec | None = None,
+    shown: Entries | None = None,
 ) -> dg.AssetsDefinition:
     """The asset that a function is; its version is written when it runs.
 
@@ -56,7 +61,7 @@ def build_lake_asset(
         )
         return run_step(context, pipeline, release=release, body=asset.body)
 
-    return make_asset(spec or asset.parsed.spec, run=run, turn=turn)
+    return make_asset(spec or asset.parsed.spec, run=run, turn=turn, shown=shown)
 
 
 def make_asset(
@@ -64,13 +69,14 @@ def make_asset(
     *,
     run: Callable[[dg.AssetExecutionContext], Iterator[StepEvent]],
     turn: int,
+    shown: Entries | None = None,
 ) -> dg.AssetsDefinition:
-    """An asset of one step, and the checks that are its tests."""
+    """An asset of one step, and the checks that are its tests; *shown* is known of it besides."""
     key = asset_key(spec.table)
 
     @dg.multi_asset(
         name=op_name(spec.table),
-        specs=[asset_spec(spec)],
+        specs=[asset_spec(spec, shown=shown)],
         check_specs=check_specs(spec.tests, key=key),
         required_resource_keys={"platform"},
         # Not a dependency: a table is not to be left out where one that its tests read fails.
@@ -82,7 +88,7 @@ def make_asset(
     return step
 
 
-def asset_spec(spec: PipelineSpec) -> dg.AssetSpec:
+def asset_spec(spec: PipelineSpec, *, shown: Entries | None = None) -> dg.AssetSpec:
     """What Dagster shows of a pipeline before it ever ran."""
     table = spec.table
     return dg.AssetSpec(
@@ -99,7 +105,7 @@ def asset_spec(spec: PipelineSpec) -> dg.AssetSpec:
         tags={"rat/namespace": table.namespace, "rat/layer": table.layer},
         kinds={table.layer, "iceberg", "duckdb", spec.type},
         code_version=spec.code_version,
-        metadata=describe_spec(spec),
+        metadata={**describe_spec(spec), **(shown or {})},
     )
 
 

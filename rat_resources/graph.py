@@ -129,11 +129,16 @@ def in_order_of_tests(reads: Reads, *, tested: Reads) -> list[TableName]:
 
 def downstream(reads: Reads, *, of: Iterable[TableName]) -> set[TableName]:
     """Everything that reads *of*, directly or through others."""
+    return reach(readers_of(reads), of=of)
+
+
+def readers_of(reads: Reads) -> dict[TableName, set[TableName]]:
+    """Who reads each table, directly."""
     readers: dict[TableName, set[TableName]] = {}
     for reader, tables in reads.items():
         for table in tables:
             readers.setdefault(table, set()).add(reader)
-    return reach(readers, of=of)
+    return readers
 
 
 def upstream(reads: Reads, *, of: Iterable[TableName]) -> set[TableName]:

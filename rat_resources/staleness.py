@@ -5,7 +5,7 @@ can forget it. Making good is `rat_assets.restoring`, telling Dagster `rat_senso
 """
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -141,11 +141,3 @@ STALE = text("""
     ) AS last ON true
     ORDER BY cause.dataset, cause.why, cause.since, cause.input
 """)
-
-
-def fingerprint(stale: Mapping[TableName, Stale]) -> dict[str, list[Any]]:
-    """What tells one state of all tables from another, as JSON; tables that are current are not in it."""
-    return {
-        str(table): [each.since.isoformat(), each.words]
-        for table, each in stale.items()
-    }

@@ -11,6 +11,7 @@ from rat_sensors.invalidations import build_invalidations_sensor
 from rat_sensors.landing import build_landing_sensor
 from rat_sensors.reconcile import build_reconcile_sensor
 from rat_sensors.schedules import schedules
+from rat_sensors.staleness import build_staleness_sensor
 from rat_sensors.wishes import build_wishes_sensor
 
 
@@ -26,5 +27,6 @@ def build_sensors(
         schedules,
         build_wishes_sensor(job, written=written),
         build_invalidations_sensor(job, written=written),
+        build_staleness_sensor(written),
         build_reconcile_sensor(reconcile),
     ]
