@@ -10,7 +10,7 @@ outside the atoms of the result are the same as before. What is not understood i
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from uuid import uuid4
 
 import duckdb
@@ -383,17 +383,10 @@ class Narrowing:
             found.setdefault(each.name.casefold(), []).append(each)
         return found
 
-    @cached_property
+    @property
     def aggregates(self) -> frozenset[str]:
         """The functions that make one value of many rows."""
-        return self.functions("function_type = 'aggregate'")
-
-    def functions(self, condition: str) -> frozenset[str]:
-        """The functions that DuckDB says this of."""
-        rows = self.connection.execute(
-            f"SELECT DISTINCT lower(function_name) FROM duckdb_functions() WHERE {condition}"
-        ).fetchall()
-        return frozenset(name for (name,) in rows)
+        return functions("function_type = 'aggregate'")
 
     def plan(
         self, query: str, *, types: Mapping[str, str], keys: Sequence[str]
@@ -441,7 +434,7 @@ class Narrowing:
 
     def refuse_volatile(self, parsed: exp.Expr) -> None:
         """WideError where the same rows give another result at another time."""
-        volatile = self.functions("stability <> 'CONSISTENT'")
+        volatile = functions("stability <> 'CONSISTENT'")
         words = parsed.sql(dialect="duckdb").lower()
         always = ("current_date", "current_time", "current_timestamp", "localtime")
         if calls(parsed, volatile) or any(word in words for word in always):
@@ -1290,6 +1283,17 @@ def canonical(plan: str) -> str:
     """A plan, with functions of two names called by one, and units of time in small letters."""
     plan = UNIT.sub(lambda found: found[0].lower(), plan)
     return CALLED.sub(lambda found: f"{SAME.get(found[1], found[1])}(", plan)
+
+
+@cache
+def functions(condition: str) -> frozenset[str]:
+    """DuckDB's functions of which its list says this."""
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT lower(function_name) FROM duckdb_functions() "
+            f"WHERE {condition}"
+        ).fetchall()
+    return frozenset(name for (name,) in rows)
 
 
 def versioned(node: exp.Expr, version: Mapping[str, str]) -> exp.Expr:
