@@ -27,9 +27,10 @@ from rat_resources.lake.replacing import EVERYTHING, Rebuild
 from rat_resources.lake.sql import quote
 from rat_resources.lake.types import sql_type
 from rat_resources.names import TableName
-from rat_resources.row_filters import WHOLE, RowFilter
+from rat_resources.row_filters import WHOLE, Condition, RowFilter
 from rat_resources.runs import Pin
 
+LISTED = 20  # values that a condition says one by one
 HISTORY = ("append_only", "scd2", "snapshot")  # what they hold may be nowhere else
 
 
@@ -92,7 +93,7 @@ def narrowed(work: Computation) -> Rebuild:
     found = narrow(
         work.connection,
         query,
-        invalidated=[invalidated(each, olds=olds) for each in work.told],
+        invalidated=[invalidated(work, each, olds=olds) for each in work.told],
         passing=passing(work, query),
         types={f.name: sql_type(f.field_type) for f in own.schema().fields},
         keys=keys,
@@ -191,16 +192,32 @@ def refuse_news(work: Computation, rows: str) -> None:
 # What was read before.
 
 
-def invalidated(each: Invalidation, *, olds: Mapping[TableName, Sequence[str]]) -> Any:  # noqa: ANN401 - its module is heavy
+def invalidated(
+    work: Computation, each: Invalidation, *, olds: Mapping[TableName, Sequence[str]]
+) -> Any:  # noqa: ANN401 - its module is heavy
     """An invalidation as narrowing takes it."""
-    from rat_resources.lake.narrowing import Invalidated  # noqa: PLC0415
+    from rat_resources.lake.evaluating import Invalidated  # noqa: PLC0415
 
+    parts = (condition(work.connection, part) for part in each.filter.conditions)
     return Invalidated(
         str(each.table),
-        each.filter.sql(),
+        " AND ".join(parts) or "true",
         each.filter.columns,
         tuple(olds[each.table]),
     )
+
+
+def condition(connection: DuckDBPyConnection, part: Condition) -> str:
+    """A condition as SQL; many values stand in a table of their own, where nobody has to read them."""
+    name = quote(part.column)
+    if part.operator != "in" or len(part.values) <= LISTED:
+        return part.sql(name)
+    table = f"rat_values_{uuid4().hex}"
+    texts = ", ".join(map(row_filters.as_text, part.values))
+    connection.execute(
+        f"CREATE TEMP TABLE {table} AS SELECT unnest(CAST([{texts}] AS {part.type}[])) AS value"
+    )
+    return f"{name} IN (SELECT value FROM {table})"
 
 
 def old_versions(work: Computation) -> dict[TableName, list[str]]:

@@ -11,7 +11,8 @@ from duckdb import DuckDBPyConnection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rat_resources.lake.narrowing import Invalidated, Plan, narrow
+from rat_resources.lake.evaluating import Invalidated
+from rat_resources.lake.narrowing import Plan, narrow
 from tests.rat_resources.lake.scoped_queries import (
     SCOPES,
     change,
