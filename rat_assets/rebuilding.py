@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import duckdb
 from duckdb import DuckDBPyConnection
 from pyiceberg.table import FileScanTask, Table
 from sqlalchemy import text
@@ -228,11 +229,11 @@ def old_versions(work: Computation) -> dict[TableName, list[str]]:
     else:
         pins = pins_since(work)
     found: dict[TableName, list[str]] = {}
+    current = {each.table: each.snapshot_id for each in work.inputs.pins}
     for table in {each.table for each in work.told}:
-        if not pins.get(table):
+        if not pins.get(table) or table not in current:
             raise NotNarrowedError(f"nobody knows {table} as it was")
-        now = next(each for each in work.inputs.pins if each.table == table)
-        others = [p for p in pins[table] if p.snapshot_id != now.snapshot_id]
+        others = [p for p in pins[table] if p.snapshot_id != current[table]]
         found[table] = [register_old(work, pin) for pin in others]
     return found
 
@@ -240,7 +241,10 @@ def old_versions(work: Computation) -> dict[TableName, list[str]]:
 def register_old(work: Computation, pin: Pin) -> str:
     """The view of an older version of a table."""
     view = f"rat_old_{uuid4().hex}"
-    register_table(work.connection, load_old(work, pin), view=view)
+    try:
+        register_table(work.connection, load_old(work, pin), view=view)
+    except (OSError, duckdb.IOException) as error:
+        raise NotNarrowedError(f"{pin.table} as it was is gone") from error
     return view
 
 
@@ -254,10 +258,7 @@ def load_old(work: Computation, pin: Pin) -> Table:
         sort_order_id=-1,
     )
     catalog = work.platform.lake.catalog(work.inputs.at)
-    try:
-        return catalog.load_table_at(pin.table.key, content)
-    except OSError as error:
-        raise NotNarrowedError(f"{pin.table} as it was is gone") from error
+    return catalog.load_table_at(pin.table.key, content)
 
 
 def last_pins(work: Computation) -> dict[TableName, list[Pin]]:
@@ -359,9 +360,13 @@ def refuse_other_changes(
             )
         filters = [each.filter for each in work.told if each.table == now.table]
         table = work.inputs.tables[now.table]
-        if changed_outside(
-            work.connection, load_old(work, before), table, filters=filters
-        ):
+        try:
+            others = changed_outside(
+                work.connection, load_old(work, before), table, filters=filters
+            )
+        except (OSError, duckdb.IOException) as error:
+            raise NotNarrowedError(f"{now.table} as it was is gone") from error
+        if others:
             raise NotNarrowedError(f"other rows of {now.table} have changed too")
 
 
