@@ -20,7 +20,7 @@ from rat_assets.inputs import Inputs
 from rat_assets.journal import Level
 from rat_assets.quality import TestResult
 from rat_assets.trial import Trial
-from rat_resources.alerts import episodes, outcomes
+from rat_resources.alerts import episodes, events, outcomes
 from rat_resources.alerts.definitions import Definition
 from rat_resources.alerts.episodes import Told
 from rat_resources.alerts.matches import Looked, Occasion
@@ -99,7 +99,10 @@ def look_at_rows(
     looked: list[Looked] = []
     if about_rows:
         trial.register_own()
-        looked += findings.look(scene_of(work, about_rows), about_rows)
+        with work.platform.metadata.transaction() as tx:
+            raised = events.raised(tx, {each.id for each in about_rows})
+        scene = replace(scene_of(work, about_rows), raised=frozenset(raised))
+        looked += findings.look(scene, about_rows)
     if with_code:
         desk = Desk(work.platform, inputs_of(work))
         for each in with_code:

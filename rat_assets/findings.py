@@ -5,7 +5,8 @@ what matches. What a condition means in SQL is `rat_resources.alerts.conditions`
 match is `rat_resources.alerts.matches`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Timer
@@ -42,6 +43,8 @@ class Scene:
     before: str | None = None  # as it was, by its name in SQL
     masked: frozenset[str] = frozenset()  # casefolded names
     order: str | None = None  # the column that tells what is later
+    # The subjects that are raised, of which nothing more will be told.
+    raised: Collection[tuple[uuid.UUID | None, str]] = frozenset()
     time_limit: float = TIME_LIMIT
 
     @property
@@ -106,7 +109,7 @@ class Finder:
     def look(self, definitions: Sequence[Definition]) -> list[Looked]:
         """What each definition finds."""
         tests = [self.understand(each) for each in definitions]
-        counted = self.scan(tests)
+        counted = self.scan(tests) | self.scan_groups(tests)
         return [
             self.conclude(definition, test, counted.get(number))
             for number, (definition, test) in enumerate(
@@ -170,6 +173,43 @@ class Finder:
                 found[number] = complaint(error)
         return found
 
+    def scan_groups(self, tests: Sequence[Test | RatError]) -> dict[int, Any]:
+        """The groups that match each test, by one query for those that group alike.
+
+        Of a test that is alone, or whose groups are too many, nothing: it is asked by itself.
+        """
+        alike: dict[tuple[Any, str], list[int]] = {}
+        for number, test in enumerate(tests):
+            if isinstance(test, Aggregate) and test.group_by:
+                alike.setdefault((test.group_by, test.rows), []).append(number)
+        found: dict[int, Any] = {}
+        for numbers in alike.values():
+            if len(numbers) > 1:
+                found |= self.count_groups({each: tests[each] for each in numbers})
+        return found
+
+    def count_groups(self, tests: Mapping[int, Any]) -> dict[int, Any]:
+        """The groups that match any of these tests, for each those that match it."""
+        query = conditions.groups_of_all(
+            [*tests.values()], table=self.scene.view, limit=MOST_GROUPS + 1
+        )
+        try:
+            rows = self.rows(query)
+        except duckdb.InterruptException:
+            raise
+        except duckdb.Error:
+            return {}  # one of them fails, and will say so
+        if len(rows) > MOST_GROUPS:
+            return {}
+        return {
+            number: [
+                row | {"__value": row[f"__value{turn}"]}
+                for row in rows
+                if row[f"__match{turn}"]
+            ]
+            for turn, number in enumerate(tests)
+        }
+
     def conclude(
         self,
         definition: Definition,
@@ -192,24 +232,41 @@ class Finder:
 
     def fetch(self, definition: Definition, test: Test, counted: Any) -> Looked:  # noqa: ANN401
         """The matches of a definition with their rows, where there are any."""
+        is_grouped = isinstance(test, Aggregate) and bool(test.group_by)
+        per_row = conditions.is_per_row(definition)
+        if not is_grouped and not per_row and self.is_raised(definition):
+            return self.still(definition, test, counted)
         match test:
+            case RowTest() if per_row and counted:
+                return self.each_row(
+                    definition,
+                    test,
+                    count=counted,
+                    source=self.scene.view,
+                    sql=test.sql,
+                )
             case RowTest():
-                if not counted:
-                    return Looked(definition)
-                if conditions.is_per_row(definition):
-                    return self.each_row(
-                        definition,
-                        test,
-                        count=counted,
-                        source=self.scene.view,
-                        sql=test.sql,
-                    )
-                return Looked(definition, [self.all_rows(test, count=counted)])
-            case Aggregate(group_by=()):
-                return Looked(definition, self.whole(test, counted))
+                found = [self.all_rows(test, count=counted)] if counted else []
+                return Looked(definition, found)
+            case Aggregate() if is_grouped:
+                return self.groups(definition, test, found=counted)
             case Aggregate():
-                return self.groups(definition, test)
+                is_so = counted and counted["matches"]
+                found = [self.figure(test, counted, rows=test.rows)] if is_so else []
+                return Looked(definition, found)
         return self.deviations(definition, test)
+
+    def still(self, definition: Definition, test: Test, counted: Any) -> Looked:  # noqa: ANN401
+        """Whether what is raised is so still; its rows are nobody's business any more."""
+        if isinstance(test, Deviation):
+            count = self.count_deviations(test)["n"]
+        else:
+            count = counted["matches"] if isinstance(counted, dict) else counted
+        return Looked(definition, [Match(test.sentence)] if count else [])
+
+    def is_raised(self, definition: Definition, subject: str = ALL) -> bool:
+        """Whether a subject is raised, so that nobody asks for its rows."""
+        return (definition.id, subject) in self.scene.raised
 
     # Rows.
 
@@ -284,29 +341,33 @@ class Finder:
 
     # Figures.
 
-    def whole(self, test: Aggregate, counted: Any) -> list[Match]:  # noqa: ANN401
-        """The match of a figure of all rows, if it is one."""
-        if not counted or not counted["matches"]:
-            return []
-        return [self.figure(test, counted, rows=test.rows)]
-
-    def groups(self, definition: Definition, test: Aggregate) -> Looked:
-        """The groups that match."""
-        query = conditions.groups(test, table=self.scene.view, limit=MOST_GROUPS + 1)
-        found = self.rows(query)
-        matches = []
-        for number, row in enumerate(found[:MOST_GROUPS]):
+    def groups(
+        self,
+        definition: Definition,
+        test: Aggregate,
+        *,
+        found: Any,  # noqa: ANN401
+    ) -> Looked:
+        """The groups that match, as they were *found*, or are looked for now."""
+        if found is None:
+            found = self.rows(
+                conditions.groups(test, table=self.scene.view, limit=MOST_GROUPS + 1)
+            )
+        matches: list[Match] = []
+        fetched = 0
+        for row in found[:MOST_GROUPS]:
             subject = {name: row[name] for name in test.group_by}
             rows = None
-            if number < GROUPS_WITH_ROWS:
+            known = self.is_raised(definition, subject_key(subject))
+            if not known and fetched < GROUPS_WITH_ROWS:
+                fetched += 1
                 values = {
                     name: as_value(value, self.columns[name])
                     for name, value in subject.items()
                 }
                 rows = conditions.of_group(test, values)
-            said = {name: as_json(value) for name, value in subject.items()}
             counted = {"value": row["__value"], "rows": row["__rows"]}
-            matches.append(self.figure(test, counted, rows=rows, subject=said))
+            matches.append(self.figure(test, counted, rows=rows, subject=subject))
         return Looked(definition, matches, more=len(found) - len(matches))
 
     def figure(
@@ -319,30 +380,26 @@ class Finder:
     ) -> Match:
         """The match of a figure."""
         value = as_json(counted["value"])
-        public = self.public([subject or {}])[0]
+        said = {name: as_json(each) for name, each in (subject or {}).items()}
+        public = self.public([said])[0]
         group = ", ".join(f"{name} {each}" for name, each in public.items())
         about = f" for {group}" if group else ""
         shows_value = not {each.casefold() for each in test.shows} & self.scene.masked
         figures = {**test.figures, "value": value} if shows_value else test.figures
-        said = f"{test.sentence}{about} in {self.scene.table}"
+        sentence = f"{test.sentence}{about} in {self.scene.table}"
         return Match(
-            f"{said} (it is {value})" if shows_value else said,
+            f"{sentence} (it is {value})" if shows_value else sentence,
             subject=public,
             figures={**figures, "rows": counted["rows"]},
             rows=self.sample(rows, shows=test.shows) if rows else (),
             rows_matching=counted["rows"],
-            key=key_of(subject) if subject else ALL,
+            key=subject_key(subject) if subject else ALL,
         )
 
     def deviations(self, definition: Definition, test: Deviation) -> Looked:
         """The rows that are too far from what came before."""
-        query = conditions.deviating(
-            test, table=self.scene.view, before=self.scene.before
-        )
-        count = self.rows(
-            f"SELECT count(*) AS n, any_value(mean) AS mean,"
-            f" any_value(deviation) AS deviation, max(abs(z)) AS z FROM ({query})"
-        )[0]
+        query = self.deviating(test)
+        count = self.count_deviations(test)
         if not count["n"]:
             return Looked(definition)
         if conditions.is_per_row(definition):
@@ -366,6 +423,21 @@ class Finder:
             rows_matching=count["n"],
         )
         return Looked(definition, [match])
+
+    def deviating(self, test: Deviation) -> str:
+        """The query for the rows that deviate."""
+        return conditions.deviating(
+            test, table=self.scene.view, before=self.scene.before
+        )
+
+    def count_deviations(self, test: Deviation) -> dict[str, Any]:
+        """How many rows deviate, `n`, how far and from what."""
+        (count,) = self.rows(
+            "SELECT count(*) AS n, any_value(mean) AS mean,"
+            " any_value(deviation) AS deviation, max(abs(z)) AS z"
+            f" FROM ({self.deviating(test)})"
+        )
+        return count
 
     # Fetching.
 
@@ -415,6 +487,11 @@ class Finder:
     def public(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Rows without what is personal."""
         return narrow(mask(rows, masked=self.scene.masked))
+
+
+def subject_key(subject: Mapping[str, Any]) -> str:
+    """The key of a group, by its values as they were read."""
+    return key_of({name: as_json(value) for name, value in subject.items()})
 
 
 def counting(test: Test | RatError) -> str | None:

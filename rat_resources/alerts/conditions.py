@@ -5,7 +5,7 @@ Asking is `rat_assets.findings`. A condition that does not fit its table is a Fi
 the column, its type and what to do.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -317,6 +317,24 @@ def groups(test: Aggregate, *, table: str, limit: int) -> str:
     return (
         f"SELECT {named}, {test.value} AS __value, count(*) AS __rows FROM {table}"
         f" WHERE {test.rows} GROUP BY {named} HAVING {test.test}"
+        f" ORDER BY {named} LIMIT {limit}"
+    )
+
+
+def groups_of_all(tests: Sequence[Aggregate], *, table: str, limit: int) -> str:
+    """The query for the groups that match any of *tests*, all of which group the same rows alike.
+
+    Of each test, by its turn, `__value0` and `__match0`; and `__rows` of the group.
+    """
+    named = name_list(tests[0].group_by)
+    asked = ", ".join(
+        f"{each.value} AS __value{turn}, {each.test} AS __match{turn}"
+        for turn, each in enumerate(tests)
+    )
+    matches = " OR ".join(f"({each.test})" for each in tests)
+    return (
+        f"SELECT {named}, {asked}, count(*) AS __rows FROM {table}"
+        f" WHERE {tests[0].rows} GROUP BY {named} HAVING {matches}"
         f" ORDER BY {named} LIMIT {limit}"
     )
 

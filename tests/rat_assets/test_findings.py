@@ -150,6 +150,40 @@ def test_each_group_is_a_match_of_its_own(connection: DuckDBPyConnection) -> Non
     assert [row["id"] for row in matches[0].rows] == [1, 3]
 
 
+def test_groups_that_are_asked_for_alike_are_asked_at_once(
+    connection: DuckDBPyConnection,
+) -> None:
+    by_customer = {"op": "gt", "group_by": ["customer"]}
+    definitions = [
+        define("aggregate", fn="count", value=1, **by_customer),
+        define("aggregate", fn="sum", column="amount", value=5, **by_customer),
+        define("aggregate", fn="sum", column="customer", value=5, **by_customer),
+        define("aggregate", fn="count", value=9, **by_customer),
+    ]
+
+    looked = findings.look(Scene(connection, TABLE), definitions)
+
+    assert [[one.subject["customer"] for one in each.matches] for each in looked] == [
+        ["ann"],
+        ["ann"],
+        [],
+        [],
+    ]
+    assert [one.figures["value"] for one in looked[0].matches] == [2]
+    assert [bool(each.trouble) for each in looked] == [False, False, True, False]
+
+
+def test_of_what_is_raised_nobody_asks_for_rows(
+    connection: DuckDBPyConnection,
+) -> None:
+    definition = define("threshold", **NEGATIVE)
+    raised = {(definition.id, "all")}
+
+    [looked] = findings.look(Scene(connection, TABLE, raised=raised), [definition])
+
+    assert [each.rows for each in looked.matches] == [()]
+
+
 def test_each_row_is_a_match_of_its_own_if_it_is_asked_for(
     connection: DuckDBPyConnection,
 ) -> None:
