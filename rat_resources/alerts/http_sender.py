@@ -10,6 +10,7 @@ holds nobody up.
 import contextlib
 import http.client
 import io
+import select
 import socket
 import ssl
 import threading
@@ -86,17 +87,30 @@ class TimedSocket:
         self.sock = sock
         self.read_timeout = patience.read
         self.until = 0.0
+        self.timeout = 0.0  # as the socket has it
+        self.outgoing: list[bytes] = []
+        self.poll = select.poll()
+        self.poll.register(sock, select.POLLIN | select.POLLHUP | select.POLLERR)
 
     def wait(self) -> None:
         """Let the next call last no longer than it may; TimeoutError when nothing is left."""
         left = self.until - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        self.sock.settimeout(min(left, self.read_timeout))
+        # Nearly always it is the time-out of a single read, and set already.
+        timeout = min(left, self.read_timeout)
+        if timeout != self.timeout:
+            self.sock.settimeout(timeout)
+            self.timeout = timeout
 
     def sendall(self, data: bytes) -> None:
-        """Write all of it."""
-        rest = memoryview(data).cast("B")
+        """Take what is to be written: http.client has the head and the body apart."""
+        self.outgoing.append(data)
+
+    def flush(self) -> None:
+        """Write it, in one piece."""
+        rest = memoryview(b"".join(self.outgoing))
+        self.outgoing = []
         while rest:
             self.wait()
             rest = rest[self.sock.send(rest) :]
@@ -107,19 +121,13 @@ class TimedSocket:
         return self.sock.recv_into(buffer)
 
     def makefile(self, _mode: str, *_: object) -> io.BufferedReader:
-        """What http.client reads an answer from."""
+        """What http.client reads an answer from, now that it has asked."""
+        self.flush()
         return io.BufferedReader(Incoming(self))
 
     def is_quiet(self) -> bool:
         """Whether the other side neither closed it nor said something unasked."""
-        self.sock.settimeout(0)
-        try:
-            self.sock.recv(1)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return True
-        except OSError:
-            return False
-        return False
+        return not self.poll.poll(0)
 
     def close(self) -> None:
         """Nothing yet: http.client says so before it has read the answer."""

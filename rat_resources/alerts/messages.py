@@ -30,6 +30,8 @@ def line(value: Any, *, most: int = LONGEST_LINE) -> str:  # noqa: ANN401 - JSON
         value = json.dumps(value, ensure_ascii=False, default=str)
     # What comes behind is cut anyway, and a megabyte need not be looked through.
     said = "" if value is None else str(value)[: 4 * most]
+    if not said or (len(said) <= most and said.isalnum()):
+        return said
     if not said.isprintable():
         said = "".join(each if each.isprintable() else " " for each in said)
     said = " ".join(said.split())
@@ -99,7 +101,7 @@ class Told:
             labels=facts_of(said.get("labels")),
             subject=facts_of(said.get("subject")),
             figures=facts_of(said.get("figures")),
-            rows=[cells_of(each) for each in rows[:MOST_ROWS] if cells_of(each)],
+            rows=[cells for each in rows[:MOST_ROWS] if (cells := cells_of(each))],
             rows_matching=matching if isinstance(matching, int) else None,
             **words,
         )
