@@ -16,7 +16,6 @@ from email.utils import formatdate
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
-from rat_resources.alerts.http_sender import trusting
 from rat_resources.alerts.messages import Message, Section, line, plain_text
 from rat_resources.alerts.outbox import Outbox
 from rat_resources.alerts.receipts import (
@@ -81,7 +80,7 @@ def send(
         recipients=recipients,
         template=destination.get("subject_template"),
     )
-    with translated(server), connected(server, ca=outbox.ca) as connection:
+    with translated(server), connected(server, outbox.http.context) as connection:
         judge(connection.send_message(mail, outbox.sender, recipients))
     return Receipt(mail["Message-ID"])
 
@@ -179,9 +178,8 @@ def page_of(section: Section) -> str:
 
 
 @contextmanager
-def connected(server: Server, *, ca: str | None) -> Iterator[smtplib.SMTP]:
+def connected(server: Server, context: ssl.SSLContext) -> Iterator[smtplib.SMTP]:
     """A connection over which mail may be sent."""
-    context = trusting(ca)
     connection = (
         smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT, context=context)
         if server.is_tls

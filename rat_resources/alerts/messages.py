@@ -30,8 +30,8 @@ def line(value: Any, *, most: int = LONGEST_LINE) -> str:  # noqa: ANN401 - JSON
         value = json.dumps(value, ensure_ascii=False, default=str)
     # What comes behind is cut anyway, and a megabyte need not be looked through.
     said = "" if value is None else str(value)[: 4 * most]
-    if not said or (len(said) <= most and said.isalnum()):
-        return said
+    if len(said) <= most and said.isprintable() and "  " not in said:
+        return said.strip()
     if not said.isprintable():
         said = "".join(each if each.isprintable() else " " for each in said)
     said = " ".join(said.split())

@@ -33,7 +33,6 @@ class Outbox:
     http: HttpSender
     smtp: str | None = None  # RAT_SMTP_URL
     sender: str = ""  # RAT_SMTP_FROM
-    ca: str | None = None
     ui: str | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
@@ -46,7 +45,6 @@ class Outbox:
             HttpSender(rules, ca=said.ca),
             smtp=said.smtp_url,
             sender=said.smtp_from,
-            ca=said.ca,
             ui=said.ui_url,
         )
 

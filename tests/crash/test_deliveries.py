@@ -168,7 +168,6 @@ def work(dsn: str, ca: str, smtp: str) -> None:
         HttpSender(Rules(loopback=True), ca=ca, patience=PATIENCE),
         smtp=smtp,
         sender="rat@rat.test",
-        ca=ca,
         environ={"PASSWORD": "secret"},
     )
     with Metadata.connect(dsn) as metadata:

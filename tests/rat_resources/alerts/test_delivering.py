@@ -1,5 +1,6 @@
 """Sending what is due: leases, fences, back-off, and what is told of it."""
 
+import json
 import threading
 import time
 import uuid
@@ -7,12 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
+from rat_assets.cli import rat
 from rat_resources.alerts import deliveries
 from rat_resources.alerts.addresses import Rules
 from rat_resources.alerts.deliveries import Outcome, Terms, backoff
-from rat_resources.alerts.delivering import Deliverer
+from rat_resources.alerts.delivering import Deliverer, Slowness
 from rat_resources.alerts.http_sender import HttpSender, Patience
 from rat_resources.alerts.outbox import Outbox
 from rat_resources.alerts.routing import route
@@ -341,3 +344,59 @@ def test_routing_and_taking_a_group_at_once_loses_no_member(
     assert skipped == []
     assert receiver.requests[0].document["count"] == 2
     assert {row.status for row in found(deliverer)} == {"delivered"}
+
+
+def test_a_receiver_that_hangs_holds_some_threads_and_is_let_in_again_once_it_answers() -> (
+    None
+):
+    slowness = Slowness()
+    slowness.enter("a", most=2)
+    slowness.leave("a", hung=True)
+
+    let_in = [slowness.enter("a", most=2) for _ in range(3)]
+    elsewhere = slowness.enter("b", most=2)
+    slowness.leave("a", hung=False)
+    again = [slowness.enter("a", most=2) for _ in range(3)]
+
+    assert let_in == [True, True, False]
+    assert elsewhere
+    assert again == [True, True, True]
+
+
+def test_what_waited_too_long_is_given_back_before_its_lease_lapses(
+    deliverer: Deliverer, receiver: Receiver
+) -> None:
+    tell(deliverer, receiver)
+    deliverer.route()
+    with deliverer.metadata.transaction() as tx:
+        (waited,) = deliveries.claim(tx, owner=deliverer.owner, most=1, terms=TERMS)
+
+    outcome = deliverer.send(waited, since=time.monotonic() - 58)
+    with deliverer.metadata.transaction() as tx:
+        deliveries.settle(tx, [outcome], owner=deliverer.owner)
+
+    (row,) = found(deliverer)
+    assert (row.status, row.attempt) == ("retrying", 0)
+    assert not receiver.requests
+
+
+def test_the_commands_send_and_try_again(
+    deliverer: Deliverer, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAT_ALERT_ALLOW_LOOPBACK", "1")
+    receiver.replies = [Reply(404), Reply(404)]
+    tell(deliverer, receiver, 2)
+
+    sent = CliRunner().invoke(rat, ["deliver"], standalone_mode=False)
+    first, second = (str(row.id) for row in found(deliverer))
+    one = CliRunner().invoke(rat, ["alert", "retry", first])
+    rest = CliRunner().invoke(rat, ["alert", "retry", "--failed"])
+    none = CliRunner().invoke(rat, ["alert", "retry", second])
+    again = CliRunner().invoke(rat, ["deliver", "--json"])
+    wrong = CliRunner().invoke(rat, ["alert", "retry", "pigeon"])
+
+    assert sent.output == "2 routed, 2 failed\n"
+    assert one.output == rest.output == "1 failed delivery queued anew\n"
+    assert none.exit_code == wrong.exit_code == 1
+    assert json.loads(again.output)["delivered"] == 2
+    assert again.exit_code == 0

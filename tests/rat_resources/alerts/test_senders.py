@@ -55,7 +55,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def outbox(**said: Any) -> Outbox:  # noqa: ANN401 - the fields of Outbox
     """An outbox that may send to this machine."""
-    sender = HttpSender(Rules(loopback=True), ca=said.get("ca"))
+    sender = HttpSender(Rules(loopback=True), ca=said.pop("ca", None))
     box = Outbox(sender, **{"environ": SECRETS, "ui": "https://dagster.test"} | said)
     OPEN.append(box)
     return box
