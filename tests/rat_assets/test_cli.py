@@ -430,6 +430,62 @@ def test_waiting_lists_the_files_of_a_failed_run(shop: Shop) -> None:
     assert "amount_is_positive" in file["reason"]
 
 
+# Staleness and impact.
+
+
+def test_stale_says_what_why_and_by_its_exit_code_whether(open_shop: Shop) -> None:
+    current = call("stale")
+    open_shop.land("more.csv", "id,customer,amount\n9,eve,3\n")
+    open_shop.run("shop.bronze.orders")
+
+    listed = call("stale")
+    (found,) = json.loads(call("stale", "--json").stdout)
+    planned = call("run", "--stale", "--dry-run")
+
+    assert (current.exit_code, current.output) == (0, "nothing is stale\n")
+    assert listed.exit_code == 1
+    assert "shop.bronze.orders has rows that it has not read" in listed.output
+    assert found["table"] == "shop.silver.orders"
+    assert [each["why"] for each in found["causes"]] == ["data"]
+    assert planned.exit_code == 0
+    assert "where their rows change: shop.gold.revenue" in planned.output
+
+
+def test_what_is_stale_is_run_by_itself(open_shop: Shop) -> None:
+    open_shop.land("more.csv", "id,customer,amount\n9,eve,3\n")
+    open_shop.run("shop.bronze.orders")
+
+    done = call("run", "--stale")
+    refused = call("run", "shop.gold.revenue", "--stale")
+
+    assert done.exit_code == 0, done.output
+    assert "2 tables in 2 runs" in done.output
+    assert ("eve",) in [row[:1] for row in open_shop.rows("shop.gold.revenue")]
+    assert refused.exit_code == 2
+
+
+@pytest.mark.usefixtures("open_shop")
+def test_impact_shows_what_depends_on_a_column_as_a_tree() -> None:
+    shown = call("impact", "shop.silver.orders.customer")
+    found = json.loads(call("impact", "shop.landing.orders", "--json").stdout)
+    missing = call("impact", "shop.silver.order")
+
+    first, second, third, *_ = shown.output.splitlines()
+    assert first == "shop.silver.orders.customer  2 rows"
+    assert second.startswith("└─ → shop.gold.revenue  2 rows, ")
+    assert third.strip().startswith("all of it: it chooses, joins, groups")
+    assert "1 table reads it" in shown.output
+    assert [each["table"] for each in found["readers"]] == [
+        "shop.bronze.orders",
+        "shop.silver.orders",
+        "shop.gold.revenue",
+    ]
+    assert found["readers"][0]["owner"] == "team:shop"
+    assert found["totals"]["longest_path"][-1] == "shop.gold.revenue"
+    assert missing.exit_code == 1
+    assert "did you mean shop.silver.orders?" in missing.output
+
+
 # Lineage.
 
 

@@ -167,11 +167,14 @@ def test_what_was_never_made_is_stale_since_it_was_published(shop: Shop) -> None
 
     assert {str(table): each.words for table, each in found.items()} == {
         "shop.bronze.numbers": "nothing has made it yet",
+        "shop.silver.small": "nothing has made it yet",
         "shop.gold.top": "nothing has made it yet",
     }
 
 
-def test_news_come_through_a_view_which_is_never_stale_itself(shop: Shop) -> None:
+def test_news_come_through_a_view_which_is_never_older_than_they_are(
+    shop: Shop,
+) -> None:
     shop.publish(THROUGH_A_VIEW)
     shop.run()
     shop.publish({f"{NUMBERS}/pipeline.sql": "SELECT range AS n FROM range(5)"})
@@ -180,16 +183,19 @@ def test_news_come_through_a_view_which_is_never_stale_itself(shop: Shop) -> Non
     assert causes(shop) == {"shop.gold.top": [("data", "shop.bronze.numbers")]}
 
 
-def test_a_view_that_changed_makes_its_readers_stale(shop: Shop) -> None:
+def test_a_view_that_changed_is_stale_and_so_are_its_readers(shop: Shop) -> None:
     shop.publish(THROUGH_A_VIEW)
     shop.run()
     view = f"{VIEW}/pipeline.sql"
     shop.publish({view: THROUGH_A_VIEW[view].replace("n < 9", "n < 2")})
 
     changed = causes(shop)
-    shop.run("shop.gold.top")
+    shop.run("shop.silver.small", "shop.gold.top")
 
-    assert changed == {"shop.gold.top": [("definition", "shop.silver.small")]}
+    assert changed == {
+        "shop.silver.small": [("definition", None)],
+        "shop.gold.top": [("definition", "shop.silver.small")],
+    }
     assert causes(shop) == {}
 
 

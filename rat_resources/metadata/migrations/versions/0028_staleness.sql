@@ -1,6 +1,6 @@
 -- What no longer is as it would be made now, and why: a row for each cause, table by table, and what
 -- that is of each partition that is served. A view is made where it is read, and so is never older
--- than its inputs; an invalidation that its readers wait for is its matter all the same.
+-- than its inputs; another definition and an invalidation are its matter all the same.
 
 CREATE VIEW trace.stale_because AS
 WITH RECURSIVE producers AS (
@@ -94,9 +94,10 @@ defined AS (
         ) AS since,
         CAST(NULL AS uuid) AS invalidation_id
     FROM producers AS made
-    WHERE NOT made.is_view
-        AND CASE
+    WHERE CASE
             WHEN made.made_by <> made.code_version THEN true
+            -- It has no rows; but nobody has tested what its readers read.
+            WHEN made.is_view THEN made.run_id IS NULL
             WHEN made.run_id IS NULL AND NOT EXISTS (
                 SELECT FROM rat.iceberg_tables AS stands
                 WHERE concat_ws('.', stands.namespace, stands.layer, stands.name) = made.dataset
