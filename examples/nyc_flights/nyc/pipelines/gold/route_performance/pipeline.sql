@@ -14,7 +14,7 @@ SELECT
     coalesce(any_value(airports.airport_name), flights.destination) AS destination_name,
     any_value(airports.latitude) AS destination_latitude,
     any_value(airports.longitude) AS destination_longitude,
-    any_value(flights.distance_miles) AS distance_miles,
+    max(flights.distance_miles) AS distance_miles,
     count(DISTINCT flights.carrier) AS carriers,
     count(*) AS flights,
     round(100.0 * count(*) FILTER (flights.status = 'cancelled') / count(*), 2) AS cancelled_percent,
