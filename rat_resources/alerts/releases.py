@@ -18,6 +18,7 @@ from rat_resources.alerts import definitions
 from rat_resources.alerts.definitions import Definition, Source, file_key
 from rat_resources.alerts.documents import AlertDocument, code_key, read_alert
 from rat_resources.alerts.fitting import definition_of
+from rat_resources.alerts.withdrawal import end_disabled
 from rat_resources.errors import Problem
 from rat_resources.metadata.alerts import AlertVersion
 from rat_resources.mirror.people import declare_org
@@ -239,6 +240,8 @@ def write(tx: Session, changes: AlertChanges, *, release: int) -> None:
         row = {"definition_id": each.definition.id, "content": each.content}
         rows.append(row | {"code": each.code})
     definitions.retire(tx, changes.ids)
+    if changes:
+        end_disabled(tx)
     gone = {"content": None, "code": None}
     rows += ({"definition_id": id_, **gone} for id_ in changes.ids)
     if rows:

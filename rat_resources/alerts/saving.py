@@ -18,6 +18,7 @@ from rat_resources.alerts import definitions
 from rat_resources.alerts.definitions import Definition, Source
 from rat_resources.alerts.documents import LONGEST_FILE, AlertDocument, read_entries
 from rat_resources.alerts.fitting import definition_of, fit, look_around
+from rat_resources.alerts.withdrawal import end_disabled
 from rat_resources.clients import Saved
 from rat_resources.clients.forms import FormError, Issues, check_clear, unknown
 from rat_resources.errors import NotFoundError, Problem
@@ -87,6 +88,8 @@ def save_alert(
         if before is None or getattr(before, each) != getattr(after, each)
     )
     is_changed = definitions.save(tx, after)
+    if not after.enabled:
+        end_disabled(tx)
     saved = Saved(
         id_, "/".join(document.key), before is None, changed if is_changed else ()
     )
@@ -195,6 +198,7 @@ def retire(
         )
         raise FormError({"retire": issue})
     definitions.retire(tx, [before.id])
+    end_disabled(tx)
     saved = Saved(before.id, name, is_new=False, changed=("enabled",))
     record(tx, saved, "retire", user=user)
     return saved

@@ -14,25 +14,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from rat_resources import runs
-from rat_resources.alerts import endings, episodes, events, lateness, rules
+from rat_resources.alerts import endings, episodes, lateness, rules
 from rat_resources.alerts.definitions import Definition, load
-from rat_resources.alerts.events import Payload, Raised
 from rat_resources.alerts.matches import Looked, Occasion
+from rat_resources.alerts.withdrawal import ABOUT, end_disabled
 from rat_resources.metadata import Metadata
 from rat_resources.metadata.alerts import AlertPosition
 
 MOST_RUNS = 200  # that a tick reads of a feed
 MOST_CODE = 5  # queries and functions that a tick runs
-MOST_STATES = 500
 # What ended is visible when its transaction has committed, which may be later than another's.
 OVERLAP = timedelta(minutes=2)
 CODE = "code"
-# A state is of a definition, or of the trouble with one.
-ABOUT = f"""(
-    definition.id = state.definition_id
-    OR definition.id::text = split_part(state.subject, ':', 3)
-        AND starts_with(state.subject, '{episodes.SYSTEM}{episodes.TROUBLE}:')
-)"""
 
 Ask = Callable[[Sequence[Definition], str], Sequence[Looked]]
 """What the queries and functions of definitions find in main at a commit."""
@@ -210,39 +203,3 @@ def run_code(metadata: Metadata, ask: Ask, *, head: Callable[[], str]) -> int:
             )
         )
     return len(added)
-
-
-# What nobody wants to hear of any more.
-
-
-def end_disabled(tx: Session) -> list[uuid.UUID]:
-    """Resolve what is raised of definitions that are disabled; the ids of the events."""
-    rows = tx.execute(DISABLED, {"number": MOST_STATES}).all()
-    told = []
-    for row in rows:
-        over = Raised(row.definition_id, row.subject, row.event_id, row.since)
-        before = Payload.from_json(row.payload)
-        payload = Payload(
-            kind=before.kind,
-            title=f"{row.name} is not watched any more",
-            definition=row.name,
-            labels=before.labels,
-            table=before.table,
-            pipeline=before.pipeline,
-            cause=before.cause,
-        )
-        told.append(events.resolution(over, payload, severity=row.severity))
-    return events.tell(tx, told)
-
-
-DISABLED = text(f"""
-    SELECT
-        state.definition_id, state.subject, state.event_id, state.since,
-        definition.name, definition.severity, event.payload
-    FROM rat.alert_states AS state
-    JOIN trace.alert_definitions AS definition ON {ABOUT}
-    JOIN trace.alert_events AS event ON event.id = state.event_id
-    WHERE NOT definition.enabled
-    ORDER BY state.since
-    LIMIT :number
-""")

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from rat_resources import plans, releases, retirement, rollback
-from rat_resources.alerts import definitions
+from rat_resources.alerts import definitions, events, overview
 from rat_resources.alerts.definitions import Definition, Source
+from rat_resources.alerts.events import Event, Payload
 from rat_resources.errors import PublishError
 from rat_resources.metadata import Metadata
 from rat_resources.names import TableName
@@ -132,6 +133,28 @@ def test_removing_the_file_disables_the_alert(
     with metadata.transaction() as tx:
         kept = definitions.load(tx, only_enabled=False)
     assert [(each.name, each.enabled) for each in kept] == [("late", False)]
+
+
+@pytest.mark.parametrize("content", [None, f"{LATE}enabled: false\n"])
+def test_what_an_alert_raised_is_over_when_nobody_looks_for_it_any_more(
+    metadata: Metadata, store: Store, tree: Path, content: str | None
+) -> None:
+    releases.publish(metadata, store, tree)
+    late = loaded(metadata)["late"]
+    payload = Payload(kind="threshold", title="late", table=str(FLIGHTS))
+    with metadata.transaction() as tx:
+        events.add(tx, Event("alert:1", payload, definition_id=late.id, raises="all"))
+    if content is None:
+        (tree / FILE).unlink()
+    else:
+        write(tree, FILE, content)
+
+    releases.publish(metadata, store, tree)
+
+    with metadata.transaction() as tx:
+        assert overview.raised_now(tx) == []
+        states = [each.state for each in overview.history(tx)]
+    assert sorted(states) == ["firing", "resolved"]
 
 
 def test_a_folder_with_a_part_of_a_namespace_withdraws_none_of_its_alerts(
