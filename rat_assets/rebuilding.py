@@ -19,7 +19,7 @@ from sqlalchemy import text
 from rat_assets.computation import Computation
 from rat_resources import row_filters
 from rat_resources.errors import FilterError
-from rat_resources.invalidations import Invalidation
+from rat_resources.invalidations import Invalidation, collapsed
 from rat_resources.lake.batch import count_rows, query_columns
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.reading import register_table, select_rows
@@ -94,7 +94,9 @@ def narrowed(work: Computation) -> Rebuild:
     found = narrow(
         work.connection,
         query,
-        invalidated=[invalidated(work, each, olds=olds) for each in work.told],
+        invalidated=[
+            invalidated(work, each, olds=olds) for each in collapsed(work.told)
+        ],
         passing=passing(work, query),
         types={f.name: sql_type(f.field_type) for f in own.schema().fields},
         keys=keys,
@@ -358,7 +360,8 @@ def refuse_other_changes(
             raise NotNarrowedError(
                 f"{now.table} has changed too since the table was made"
             )
-        filters = [each.filter for each in work.told if each.table == now.table]
+        mine = [each for each in work.told if each.table == now.table]
+        filters = [each.filter for each in collapsed(mine)]
         table = work.inputs.tables[now.table]
         try:
             others = changed_outside(

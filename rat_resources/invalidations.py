@@ -8,7 +8,7 @@ done (`state`).
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -90,6 +90,18 @@ class Invalidation:
 def names(told: Iterable[Invalidation]) -> str:
     """The tables that these are about."""
     return ", ".join(sorted({str(each.table) for each in told}))
+
+
+def collapsed(told: Sequence[Invalidation]) -> list[Invalidation]:
+    """As few invalidations as mean the same rows: ten thousand of a row each are one of all those."""
+    by_table: dict[TableName, list[Invalidation]] = {}
+    for each in told:
+        by_table.setdefault(each.table, []).append(each)
+    return [
+        replace(some[0], filter=rows)
+        for some in by_table.values()
+        for rows in row_filters.together(each.filter for each in some)
+    ]
 
 
 def filter_of(row: Row[Any], shape: Shape) -> RowFilter:

@@ -6,7 +6,7 @@ an object of `eq`, `gt`, `gte`, `lt`, `lte` and `in`; all of it must hold. NULL 
 them; a document that asks what cannot be compared is refused by name.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
@@ -97,6 +97,28 @@ class RowFilter:
 
 
 WHOLE = RowFilter()
+MOST_TOGETHER = 100  # filters that stay apart; of more it is every row
+
+
+def together(filters: Iterable[RowFilter]) -> tuple[RowFilter, ...]:
+    """As few filters as can be, of which one at least matches whatever one of *filters* does."""
+    each_once = dict.fromkeys(filters)
+    if WHOLE in each_once:
+        return (WHOLE,)
+    values: dict[tuple[str, str], dict[Value, None]] = {}
+    others: list[RowFilter] = []
+    for each in each_once:
+        first, *more = each.conditions
+        if more or first.operator not in ("eq", "in"):
+            others.append(each)
+        else:
+            listed = values.setdefault((first.column, first.type), {})
+            listed.update(dict.fromkeys(first.values))
+    lists = [
+        RowFilter((Condition(column, kind, "in", tuple(listed)),))
+        for (column, kind), listed in values.items()
+    ]
+    return (*lists, *others) if len(others) <= MOST_TOGETHER else (WHOLE,)
 
 
 def parse(document: object, *, columns: Mapping[str, str]) -> RowFilter:

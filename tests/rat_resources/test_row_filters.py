@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from rat_resources.errors import FilterError
-from rat_resources.row_filters import WHOLE, of_partition, parse
+from rat_resources.row_filters import WHOLE, of_partition, parse, together
 
 COLUMNS = {
     "id": "bigint",
@@ -262,3 +262,23 @@ def test_a_partition_that_its_name_does_not_tell_is_the_whole_table(
     key: str, parts: list[str]
 ) -> None:
     assert of_partition(key, parts=parts, columns=COLUMNS) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("documents", "fewer"),
+    [
+        ([{"id": 1}, {"id": 2}, {"id": [2, 3]}], [{"id": [1, 2, 3]}]),
+        ([{"id": 1}, {"name": "a"}], [{"id": [1]}, {"name": ["a"]}]),
+        ([{"id": {"gt": 1}}, {"id": {"gt": 1}}], [{"id": {"gt": 1}}]),
+        ([{"id": 1, "name": "a"}, {"id": 1}], [{"id": [1]}, {"id": 1, "name": "a"}]),
+        ([{"id": 1}, {}], [{}]),
+        ([{"id": {"gt": n}} for n in range(200)], [{}]),
+        ([], []),
+    ],
+)
+def test_filters_together_are_as_few_as_can_be(
+    documents: list[Any], fewer: list[Any]
+) -> None:
+    filters = [parse(each, columns=COLUMNS) for each in documents]
+
+    assert [each.to_json() for each in together(filters)] == fewer
