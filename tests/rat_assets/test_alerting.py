@@ -8,12 +8,14 @@ from typing import Any
 from sqlalchemy import select, text
 
 from rat_resources import audit
-from rat_resources.alerts import episodes
+from rat_resources.alerts import episodes, watch
 from rat_resources.alerts.definitions import Definition, save
 from rat_resources.audit import alerts
 from rat_resources.metadata.alerts import AlertState
 from rat_resources.metadata.runs import Publication
 from rat_resources.metadata.trace.alerts import AlertEvent
+from rat_resources.mirror import log
+from rat_resources.mirror.rebuilding import rebuild
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
 from tests.factories import Shop
@@ -128,6 +130,10 @@ def test_what_runs_again_and_publishes_the_same_tells_nothing_more(
             Publication.facts["alerts"].is_not(None)
         )
         again = [episodes.state(tx, facts["alerts"]) for facts in tx.scalars(stated)]
+
+    log.catch_up(whole.metadata)
+    rebuild(whole.metadata)
+    watch.tick(whole.metadata, head=lambda: open_shop.main)
 
     assert again == [[]]
     assert len(before) == 3

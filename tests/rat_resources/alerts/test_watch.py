@@ -321,6 +321,25 @@ def test_a_rule_is_about_its_own_pipelines_from_when_it_was_made(
     assert told(metadata) == []
 
 
+def test_a_run_of_a_client_that_is_told_again_fires_nothing_more(
+    metadata: Metadata,
+) -> None:
+    with metadata.transaction() as tx:
+        client, pipeline = make_client(tx)
+        make_rule(tx, client_id=client, rule_type="on_failure")
+    added = [tick(metadata)]
+    with metadata.transaction() as tx:
+        fail(tx, pipeline, at=NOW)
+
+    added.append(tick(metadata))
+    with metadata.transaction() as tx:
+        tx.execute(text("UPDATE chm.runs SET ingested_at = now() + interval '1 hour'"))
+        tx.execute(text("DELETE FROM rat.alert_positions"))
+    added += [tick(metadata), tick(metadata)]
+
+    assert added == [0, 1, 0, 0]
+
+
 # Lateness.
 
 
