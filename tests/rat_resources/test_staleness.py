@@ -237,6 +237,37 @@ def test_an_invalidation_makes_its_readers_stale_until_they_have_done_with_it(
     assert causes(open_shop) == {}
 
 
+def test_a_run_that_made_good_some_rows_has_not_read_the_news(open_shop: Shop) -> None:
+    more(open_shop)
+    open_shop.run(BRONZE)
+
+    only_wrong = {"trigger": "invalidation:00000000-0000-0000-0000-000000000000"}
+    open_shop.run(SILVER, **only_wrong)
+
+    assert causes(open_shop)[SILVER] == [("data", BRONZE)]
+
+
+def test_what_an_invalidation_made_of_an_input_is_no_news_to_who_has_done_with_it(
+    open_shop: Shop,
+) -> None:
+    more(open_shop)
+    open_shop.run(BRONZE)
+    with open_shop.whole.metadata.transaction() as tx:
+        tx.execute(
+            text("""
+                UPDATE rat.runs SET trigger = 'invalidation:x' WHERE id = (
+                    SELECT run_id FROM rat.publications ORDER BY created_at DESC LIMIT 1
+                )
+            """)
+        )
+    waiting = causes(open_shop)[SILVER]
+
+    open_shop.run(SILVER, trigger="invalidation:y")
+
+    assert waiting == [("data", BRONZE)]
+    assert SILVER not in causes(open_shop)
+
+
 def test_an_invalidation_that_makes_no_sense_makes_nothing_stale(
     open_shop: Shop,
 ) -> None:

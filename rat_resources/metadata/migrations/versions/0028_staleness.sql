@@ -19,7 +19,8 @@ WITH RECURSIVE producers AS (
         newest.version_number,
         newest.code_version,
         last.id AS run_id,
-        last.started_at,
+        coalesce(ordinary.id, last.id) AS read_by,
+        coalesce(ordinary.started_at, last.started_at) AS started_at,
         last.release_number,
         last.code_version AS made_by
     FROM trace.jobs AS job
@@ -52,6 +53,20 @@ WITH RECURSIVE producers AS (
         ORDER BY run.finished_at DESC
         LIMIT 1
     ) AS last ON true
+    -- A run that made good some rows has read no others of what it pinned.
+    LEFT JOIN LATERAL (
+        SELECT run.id, run.started_at
+        FROM rat.runs AS run
+        WHERE run.pipeline_id = pipeline.id
+            AND run.status = 'success'
+            AND (
+                run.trigger NOT LIKE 'invalidation:%'
+                OR job.config ->> 'merge_strategy' = 'full_refresh'
+                OR run.settings #>> '{scope,level}' = 'table'
+            )
+        ORDER BY run.finished_at DESC
+        LIMIT 1
+    ) AS ordinary ON true
     WHERE job.active
 ),
 reads AS (
@@ -150,43 +165,47 @@ defined_above AS (
     ) AS was ON was.code_version <> view.code_version
     WHERE NOT made.is_view
 ),
--- What was read is not what stands now.
+-- What was read is not what stands now. What a run changed that an invalidation asked for, it told by
+-- another invalidation.
 moved AS (
     SELECT
         made.dataset_uuid,
         'data' AS why,
         concat_ws('.', pin.namespace, pin.layer, pin.name) AS input,
-        coalesce(
-            (
-                SELECT min(run.finished_at)
-                FROM rat.pipelines AS source
-                JOIN rat.runs AS run ON run.pipeline_id = source.id
-                WHERE (source.namespace, source.layer, source.name)
-                        = (pin.namespace, pin.layer, pin.name)
-                    AND run.status = 'success'
-                    AND NOT run.unchanged
-                    AND run.snapshot_id IS DISTINCT FROM pin.snapshot_id
-                    AND run.finished_at > coalesce(
-                        (
-                            SELECT max(pinned.finished_at)
-                            FROM rat.runs AS pinned
-                            WHERE pinned.pipeline_id = source.id
-                                AND pinned.status = 'success'
-                                AND pinned.snapshot_id = pin.snapshot_id
-                                AND pinned.finished_at > made.started_at
-                        ),
-                        made.started_at
-                    )
-            ),
-            stands.updated_at
-        ) AS since,
+        coalesce(news.since, stands.updated_at) AS since,
         CAST(NULL AS uuid) AS invalidation_id
     FROM producers AS made
-    JOIN rat.run_inputs AS pin ON pin.run_id = made.run_id
+    JOIN rat.run_inputs AS pin ON pin.run_id = made.read_by
     JOIN rat.iceberg_tables AS stands
         ON (stands.namespace, stands.layer, stands.name) = (pin.namespace, pin.layer, pin.name)
+    LEFT JOIN rat.run_inputs AS newest
+        ON newest.run_id = made.run_id
+        AND (newest.namespace, newest.layer, newest.name) = (pin.namespace, pin.layer, pin.name)
+    CROSS JOIN LATERAL (
+        SELECT min(run.finished_at) AS since
+        FROM rat.pipelines AS source
+        JOIN rat.runs AS run ON run.pipeline_id = source.id
+        WHERE (source.namespace, source.layer, source.name)
+                = (pin.namespace, pin.layer, pin.name)
+            AND run.status = 'success'
+            AND NOT run.unchanged
+            AND run.trigger NOT LIKE 'invalidation:%'
+            AND run.snapshot_id IS DISTINCT FROM pin.snapshot_id
+            AND run.finished_at > coalesce(
+                (
+                    SELECT max(pinned.finished_at)
+                    FROM rat.runs AS pinned
+                    WHERE pinned.pipeline_id = source.id
+                        AND pinned.status = 'success'
+                        AND pinned.snapshot_id = pin.snapshot_id
+                        AND pinned.finished_at > made.started_at
+                ),
+                made.started_at
+            )
+    ) AS news
     WHERE NOT made.is_view
         AND stands.snapshot_id IS DISTINCT FROM pin.snapshot_id
+        AND (news.since IS NOT NULL OR newest.snapshot_id IS DISTINCT FROM stands.snapshot_id)
 ),
 -- Files that it has not read.
 landed AS (
