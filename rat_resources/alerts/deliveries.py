@@ -144,7 +144,8 @@ CLAIM = text("""
         taken.id, taken.org_id, taken.channel, taken.attempt, taken.group_key,
         event.id AS event_id, event.payload, event.severity, event.event_time,
         coalesce(definition.id, rule.id) AS source, definition.name, definition.channels,
-        rule.destination, coalesce(definition.enabled, rule.is_enabled) AS is_enabled
+        rule.destination, coalesce(definition.enabled, rule.is_enabled)
+            OR event.payload ->> 'state' = 'resolved' AS is_enabled
     FROM taken
     JOIN trace.alert_events AS event ON event.id = taken.alert_event_id
     LEFT JOIN trace.alert_definitions AS definition

@@ -131,6 +131,16 @@ EVENTS = text("""
         event.id, event.alert_definition_id, event.severity, event.event_time,
         event.source_dataset, event.payload, definition.channels, definition.enabled,
         rule.channel::text AS rule_channel, rule.destination, rule.is_enabled,
+        ARRAY(
+            SELECT before.channel
+            FROM trace.alert_deliveries AS before
+            WHERE before.status IN ('sending', 'delivered')
+                -- Events are also inserted by hand.
+                AND before.alert_event_id = CASE
+                    WHEN event.payload ->> 'resolves' ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                    THEN (event.payload ->> 'resolves')::uuid
+                END
+        ) AS told_by,
         clock_timestamp() AS now
     FROM trace.alert_events AS event
     LEFT JOIN trace.alert_definitions AS definition
@@ -171,7 +181,9 @@ def destinations_of(row: Row[Any]) -> list[Destination]:
     """Where somebody wants to hear of an event."""
     if row.rule_channel is not None:
         return [of_rule(row.rule_channel, row.destination)] if row.is_enabled else []
-    return of_channels(row.channels) if row.enabled else []
+    found = of_channels(row.channels)
+    # Who was told that it began hears that it is over, though the alert is withdrawn by now.
+    return found if row.enabled else [each for each in found if each.channel in row.told_by]
 
 
 def failed_destination(tx: Session, event: Happened) -> str:

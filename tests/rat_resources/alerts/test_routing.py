@@ -101,6 +101,40 @@ def test_a_definition_that_is_off_says_nothing(tx: Session) -> None:
     assert route(tx) == Routed(1, 0)
 
 
+def test_who_was_told_hears_that_it_is_over_though_the_alert_is_off_by_now(
+    tx: Session,
+) -> None:
+    definition = define(tx, {"webhook": HOOK, "email": {"to": "ops@example.com"}})
+    event = happen(tx, definition)
+    route(tx)
+    tx.execute(
+        text(
+            "UPDATE trace.alert_deliveries SET status = 'failed' WHERE channel = 'email'"
+        )
+    )
+    tx.execute(
+        text("""
+            UPDATE trace.alert_deliveries
+            SET status = 'sending', leased_until = clock_timestamp(), lease_owner = 'us'
+            WHERE channel = 'webhook'
+        """)
+    )
+    tx.execute(text("UPDATE trace.alert_definitions SET enabled = false"))
+
+    over = happen(tx, definition, "over", state="resolved", resolves=str(event))
+    tx.execute(
+        text("""
+            INSERT INTO trace.alert_events (org_id, alert_definition_id, dedupe_key, payload)
+            SELECT org_id, id, 'by hand', '{"resolves": "no id"}' FROM trace.alert_definitions
+        """)
+    )
+
+    assert route(tx) == Routed(2, 1)
+    assert [row.channel for row in rows(tx) if row.alert_event_id == over] == [
+        "webhook"
+    ]
+
+
 def test_an_old_event_is_kept_and_not_sent(tx: Session) -> None:
     definition = define(
         tx,
