@@ -58,6 +58,8 @@ class Payload:
     figures: Mapping[str, Any] = field(default_factory=dict)
     rows: Sequence[Mapping[str, Any]] = ()  # at most 5; personal columns are masked
     rows_matching: int | None = None
+    description: str = ""  # what it means
+    owner: str = ""  # whose it is
     remediation: str = ""  # what to do
     cause: str = ""  # events of one cause may be told in one message
     resolves: str | None = None  # the id of the event that is over
@@ -181,7 +183,7 @@ def tell(
     known = {} if decided else raised(tx, raising)
     news = [each for each in told if (each.definition_id, each.raises) not in known]
     org_id = people.declare_org(tx)
-    added = insert_rows(tx, news, org_id=org_id)
+    added = insert_rows(tx, named(tx, news), org_id=org_id)
     opened = [each for each in news if id_of(org_id, each.dedupe_key) in added]
     open_episodes(tx, opened, org_id=org_id)
     # Whoever told of it first may have died before this.
@@ -189,6 +191,32 @@ def tell(
     if over:
         tx.execute(delete(AlertState).where(AlertState.event_id.in_(over)))
     return added
+
+
+def named(tx: Session, events: Sequence[Event]) -> list[Event]:
+    """The events, where one says that another is over with the subject of that one."""
+    over = [each.payload.resolves for each in events if each.payload.resolves]
+    found = (
+        {row.id: row.subject for row in tx.execute(SUBJECTS, {"ids": over})}
+        if over
+        else {}
+    )
+    return [about(each, found.get(each.payload.resolves or "")) for each in events]
+
+
+def about(event: Event, subject: Any) -> Event:  # noqa: ANN401 - JSON, right or wrong
+    """The event, with the subject that it is about in its title too."""
+    if not isinstance(subject, Mapping) or not subject:
+        return event
+    said = ", ".join(f"{name} {value}" for name, value in subject.items())
+    title = f"{event.payload.title} ({said})"
+    return replace(event, payload=replace(event.payload, title=title, subject=subject))
+
+
+SUBJECTS = text("""
+    SELECT id::text AS id, payload -> 'subject' AS subject FROM trace.alert_events
+    WHERE id = ANY(CAST(:ids AS uuid[]))
+""")
 
 
 def insert_rows(

@@ -158,7 +158,10 @@ def page_of(section: Section) -> str:
         f"<tr><th align=left>{escape(name)}</th><td>{escape(value)}</td></tr>"
         for name, value in section.facts.items()
     )
-    parts = [f"<h3>{escape(section.title)}</h3>", f"<table>{facts}</table>"]
+    parts = [f"<h3>{escape(section.title)}</h3>"]
+    if section.description:
+        parts.append(f"<p>{escape(section.description)}</p>")
+    parts.append(f"<table>{facts}</table>")
     if section.rows:
         head = "".join(
             f"<th align=left>{escape(name)}</th>" for name in section.columns

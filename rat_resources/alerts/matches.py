@@ -128,7 +128,9 @@ def resolved(
     said = why or ("no longer so" + (f" in {where}" if where else ""))
     return events.resolution(
         over,
-        payload(definition, f"{definition.name}: {said}", occasion=occasion),
+        payload(
+            definition, f"{definition.name}: {said}", occasion=occasion, remediation=""
+        ),
         severity=definition.severity,
         run_id=occasion.run_id,
         event_time=occasion.at,
@@ -152,6 +154,8 @@ def payload(
         pipeline=occasion.pipeline,
         run_id=str(occasion.run_id) if occasion.run_id else None,
         dagster_run_id=occasion.dagster_run_id,
+        description=definition.description,
+        owner=definition.owner or "",
         **{"remediation": definition.remediation, "cause": occasion.cause} | said,
     )
 

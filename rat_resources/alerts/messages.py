@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -63,6 +63,8 @@ class Told:
     dagster_run_id: str = ""
     since: str = ""
     cause: str = ""
+    owner: str = ""
+    description: str = ""
     remediation: str = ""
     resolves: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class Told:
             for name in (
                 *("kind", "definition", "table", "pipeline", "run_id"),
                 *("dagster_run_id", "since", "cause", "resolves"),
+                "owner",
             )
         }
         rows, matching = said.get("rows"), said.get("rows_matching")
@@ -97,6 +100,7 @@ class Told:
             severity=severity if severity in SEVERITIES else "warning",
             state=said["state"] if said.get("state") in STATES else "firing",
             at=at,
+            description=line(said.get("description"), most=LONGEST_TEXT),
             remediation=line(said.get("remediation"), most=LONGEST_TEXT),
             labels=facts_of(said.get("labels")),
             subject=facts_of(said.get("subject")),
@@ -115,15 +119,18 @@ class Told:
     def facts(self) -> dict[str, str]:
         """Where, since when, and the figures."""
         matching = "" if self.rows_matching is None else f"{self.rows_matching:,}"
+        figures = dict(self.figures)
+        if figures.get("rows") == str(self.rows_matching):
+            del figures["rows"]  # it is said already
         found = {
             "alert": self.definition,
             "table": self.table,
             "pipeline": "" if self.pipeline == self.table else self.pipeline,
             "run": self.run_id,
-            "since": self.since
-            or (f"{self.at:%Y-%m-%d %H:%M:%S %Z}" if self.at else ""),
+            "owner": self.owner,
+            "since": moment(self.since, otherwise=self.at),
             **self.subject,
-            **self.figures,
+            **figures,
             "rows that match": matching,
         }
         return {name: value for name, value in found.items() if value}
@@ -135,7 +142,15 @@ class Told:
             for name in (
                 *("title", "severity", "state", "kind", "definition", "table"),
                 *("pipeline", "run_id", "dagster_run_id", "since", "cause"),
-                *("remediation", "resolves", "labels", "subject", "figures"),
+                *(
+                    "owner",
+                    "description",
+                    "remediation",
+                    "resolves",
+                    "labels",
+                    "subject",
+                    "figures",
+                ),
                 *("rows", "rows_matching"),
             )
         }
@@ -144,6 +159,15 @@ class Told:
         return {"event_time": at} | {
             name: value for name, value in told.items() if value not in ("", None)
         }
+
+
+def moment(written: str, *, otherwise: datetime | None) -> str:
+    """A time as people read it; what is none, as it is written."""
+    try:
+        at = datetime.fromisoformat(written) if written else otherwise
+    except ValueError:
+        return written
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S UTC}" if at else ""
 
 
 def cells_of(row: Any) -> dict[str, str]:  # noqa: ANN401 - JSON, right or wrong
@@ -207,6 +231,7 @@ class Message:
             rows=(),
             figures=dict(list(self.first.figures.items())[:3]),
             labels={},
+            description=line(self.first.description, most=LONGEST_LINE),
             remediation=line(self.first.remediation, most=LONGEST_LINE),
         )
         return replace(self, told=(bare,), is_short=True)
@@ -243,6 +268,7 @@ class Section:
     """An event in the parts that every channel gives its own form."""
 
     title: str
+    description: str
     facts: Mapping[str, str]
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -256,6 +282,7 @@ class Section:
         columns = columns[:MOST_COLUMNS]
         return cls(
             f"[{told.word}] {told.title}",
+            told.description,
             told.facts,
             columns,
             [[row.get(column, "") for column in columns] for row in told.rows],
@@ -282,6 +309,7 @@ class Section:
         """The parts as plain text."""
         lines = [
             self.title,
+            *([self.description] if self.description else []),
             *(f"{name}: {value}" for name, value in self.facts.items()),
         ]
         if self.rows:

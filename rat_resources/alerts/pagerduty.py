@@ -51,6 +51,7 @@ def event_of(message: Message, *, key: str) -> dict[str, Any]:
             "group": line(told.table.rpartition(".")[0]),
             **({"timestamp": told.at.isoformat()} if told.at else {}),
             "custom_details": {
+                **({"description": told.description} if told.description else {}),
                 **told.facts,
                 **({"rows": told.rows} if told.rows else {}),
                 **({"what to do": told.remediation} if told.remediation else {}),

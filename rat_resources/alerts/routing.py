@@ -183,7 +183,11 @@ def destinations_of(row: Row[Any]) -> list[Destination]:
         return [of_rule(row.rule_channel, row.destination)] if row.is_enabled else []
     found = of_channels(row.channels)
     # Who was told that it began hears that it is over, though the alert is withdrawn by now.
-    return found if row.enabled else [each for each in found if each.channel in row.told_by]
+    return (
+        found
+        if row.enabled
+        else [each for each in found if each.channel in row.told_by]
+    )
 
 
 def failed_destination(tx: Session, event: Happened) -> str:

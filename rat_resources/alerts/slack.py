@@ -88,6 +88,7 @@ def cut(text: str) -> str:
 def marked(section: Section, *, titled: bool) -> str:
     """One event."""
     lines = [f"*{escape(section.title)}*"] if titled else []
+    lines += [escape(section.description)] if section.description else []
     lines += [f"{escape(key)}: {escape(each)}" for key, each in section.facts.items()]
     if section.rows:
         rows = "\n".join(section.grid).replace("```", "'''")

@@ -127,6 +127,18 @@ def test_a_resolution_told_twice_is_one_and_says_what_is_over(tx: Session) -> No
     assert not raised(tx)
 
 
+def test_a_resolution_says_which_of_many_is_over(tx: Session) -> None:
+    payload = Payload("threshold", "42 is dear", subject={"id": 42, "day": "monday"})
+    events.add(tx, Event("alert:1:x:7", payload, raises="x"))
+    [over] = raised(tx)
+
+    events.add(tx, events.resolution(over, Payload("threshold", "dear: no longer so")))
+
+    said = Payload.from_json(told(tx)[-1].payload)
+    assert said.title == "dear: no longer so (id 42, day monday)"
+    assert said.subject == {"id": 42, "day": "monday"}
+
+
 def test_an_old_event_told_again_raises_nothing_anew(tx: Session) -> None:
     event = make_event(raises="x")
     events.add(tx, event)

@@ -549,3 +549,19 @@ def test_a_message_of_forty_tells_ten_and_counts_the_rest() -> None:
 
     assert whole.headline.endswith("(and 39 more)")
     assert json.loads(json.dumps(whole.to_json()))["count"] == 40
+
+
+def test_a_message_says_what_it_means_whose_it_is_and_nothing_twice() -> None:
+    since = "2026-11-21T11:00:00+01:00"
+    figures = {"rows": 2, "limit": 5}
+    said = {"since": since, "figures": figures, "rows_matching": 2}
+    whole = message(**said, description="Look before it ships", owner="sales")
+
+    [section] = whole.sections
+    assert section.description == "Look before it ships"
+    assert section.plain.splitlines()[1] == section.description
+    assert section.facts["owner"] == "sales"
+    assert section.facts["since"] == "2026-11-21 10:00:00 UTC"
+    assert section.facts["rows that match"] == "2"
+    assert section.facts["limit"] == "5"
+    assert "rows" not in section.facts
