@@ -22,16 +22,17 @@ from rat_resources.errors import FilterError
 from rat_resources.invalidations import Invalidation, collapsed
 from rat_resources.lake.batch import count_rows, query_columns
 from rat_resources.lake.from_spec import write_config
-from rat_resources.lake.reading import register_table, select_rows
+from rat_resources.lake.reading import register_table, row_count, select_rows
 from rat_resources.lake.refs import IcebergTable
 from rat_resources.lake.replacing import EVERYTHING, Rebuild
-from rat_resources.lake.sql import quote
+from rat_resources.lake.sql import name_list, quote
 from rat_resources.lake.types import sql_type
 from rat_resources.names import TableName
 from rat_resources.row_filters import WHOLE, Condition, RowFilter
 from rat_resources.runs import Pin
 
 LISTED = 20  # values that a condition says one by one
+SIGN = "__rat_sign"  # whether a row came or went
 HISTORY = ("append_only", "scd2", "snapshot")  # what they hold may be nowhere else
 
 
@@ -100,6 +101,8 @@ def narrowed(work: Computation) -> Rebuild:
         passing=passing(work, query),
         types={f.name: sql_type(f.field_type) for f in own.schema().fields},
         keys=keys,
+        reads=sum(map(row_count, work.inputs.tables.values())),
+        holds=row_count(own),
     )
     if found.is_whole:
         raise NotNarrowedError(found.why)
@@ -394,15 +397,16 @@ def changed_outside(
         come = [after[path] for path in after.keys() - before.keys()]
     meant = " OR ".join(f"({each.sql()})" for each in filters)
     removed, added = (
-        f"(SELECT * FROM ({rows_of(connection, table, tasks)}) WHERE ({meant}) IS NOT TRUE)"
-        for table, tasks in ((old, gone), (new, come))
+        f"SELECT *, {sign} AS {SIGN} FROM ({rows_of(connection, table, tasks)}) "
+        f"WHERE ({meant}) IS NOT TRUE"
+        for table, tasks, sign in ((old, gone, -1), (new, come, 1))
     )
-    return bool(
-        count_rows(
-            connection,
-            f"(({removed} EXCEPT ALL {added}) UNION ALL ({added} EXCEPT ALL {removed}))",
-        )
+    columns = name_list(field.name for field in new.schema().fields)
+    differing = (
+        f"(SELECT 1 FROM ({removed} UNION ALL {added}) "
+        f"GROUP BY {columns} HAVING sum({SIGN}) <> 0 LIMIT 1)"
     )
+    return bool(count_rows(connection, differing))
 
 
 def rows_of(

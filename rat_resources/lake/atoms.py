@@ -27,6 +27,7 @@ class Atom:
     test: exp.Expr  # names the columns by themselves
     values: str | None = None
     bounded: bool = False  # whether the columns have the types of the values
+    rows: int = 0  # how many values it lists
 
     def on(self, places: Places) -> exp.Expr:
         """The condition, where each column is what *places* say."""
@@ -116,7 +117,7 @@ def of_values(
     )
     tests.append(f"EXISTS (SELECT 1 FROM {table} WHERE {same})")
     test = sqlglot.parse_one(" AND ".join(tests), read="duckdb")
-    return Atom(tuple(columns), test, table, bounded=bounded)
+    return Atom(tuple(columns), test, table, bounded=bounded, rows=rows)
 
 
 def _within(

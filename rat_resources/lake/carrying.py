@@ -1,6 +1,7 @@
 """Carrying: atoms behind the joins of a SELECT on to its result, through windows and groups."""
 
 from collections.abc import Mapping, Sequence
+from uuid import uuid4
 
 from sqlglot import exp
 
@@ -15,7 +16,7 @@ from rat_resources.lake.namings import (
     Naming,
     own_nodes,
 )
-from rat_resources.lake.relations import Selection
+from rat_resources.lake.relations import Relation, Selection
 from rat_resources.lake.wording import WideError, is_exact, table_alias, words
 
 
@@ -94,8 +95,46 @@ class Carrying(Joining):
         found = [naming.resolve(each) for each in keys]
         return [each for each in found if each is not None]
 
-    def through_outputs(self, made: Selection, located: list[Located]) -> list[Atom]:
-        """The atoms on the result: those whose columns are handed on, and values in place of the rest."""
+    def uncover_mixed(self, made: Selection, members: Sequence[Located]) -> None:
+        """Have columns for the atoms of what is read, where it is not one part alone that has any."""
+        touched = [each for each in made.sources if each.relation.affected]
+        turned = any(each.side in ("RIGHT", "FULL") for each in made.sources)
+        for each in touched:
+            beside = each.side == "LEFT" or each.kind in ("SEMI", "ANTI")
+            if turned or (not beside and (members or len(touched) > 1)):
+                self.uncover(each.relation)
+
+    def uncover(self, relation: Relation) -> None:
+        """Put values of its own columns in place of what a relation does not hand on."""
+        if isinstance(relation, Selection) and relation.hidden:
+            located = relation.locate(relation.hidden)
+            assert located is not None  # noqa: S101 - or nothing would have been hidden
+            relation.hidden = []
+            relation.atoms += self.rekeyed(relation, located)
+
+    def hide(self, made: Selection, located: Sequence[Located]) -> None:
+        """Keep atoms whose columns are not handed on, for whoever reads the relation."""
+        for each in located:
+            names = {name: f"rat_beneath_{uuid4().hex[:8]}" for name in each.places}
+            made.hidden.append(each.atom.renamed(names))
+            made.beneath |= {names[name]: p for name, p in each.places.items()}
+
+    def is_row_wise(self, made: Selection) -> bool:
+        """Whether each row of the result is one of those that a SELECT joins."""
+        words = ("limit", "offset", "distinct")
+        return (
+            made.partitions is None
+            and not made.is_grouped
+            and not any(made.select.args.get(word) for word in words)
+        )
+
+    def through_outputs(
+        self, made: Selection, located: list[Located], *, is_last: bool
+    ) -> list[Atom]:
+        """The atoms on the result: those whose columns are handed on, and values in place of the rest.
+
+        Where each row is one of those below the rest is hidden, unless nobody reads it (*is_last*).
+        """
         handed = {
             place.sql(dialect="duckdb"): each.name
             for place, each in reversed(
@@ -114,7 +153,9 @@ class Carrying(Joining):
                 atoms.append(
                     each.atom.renamed({n: str(name) for n, name in names.items()})
                 )
-        if others:
+        if others and not is_last and self.is_row_wise(made):
+            self.hide(made, others)
+        elif others:
             atoms += self.rekeyed(made, others)
         return atoms
 

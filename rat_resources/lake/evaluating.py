@@ -21,6 +21,8 @@ from rat_resources.lake.wording import WideError, functions, versioned
 
 LEVELS = ("rows", "keys", "groups", "table")
 MOST_VERSIONS = 8
+FEW = 1_000_000  # rows that are sooner read than chosen from
+MANY = 2**63
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Evaluation:
     connection: DuckDBPyConnection
     invalidated: Sequence[Invalidated]
     passing: Sequence[str] = ()
+    reads: int = MANY  # rows of its inputs together
+    holds: int = MANY  # rows of its result before
     ctes: dict[str, exp.CTE] = field(default_factory=dict)
     known: dict[str, Relation] = field(default_factory=dict)
     level: str = "rows"

@@ -28,7 +28,7 @@ class Joining(Purity):
         for number, source in enumerate(made.sources):
             own = [
                 Located(atom, {n: column(source.alias, n) for n in atom.columns})
-                for atom in source.relation.atoms
+                for atom in source.relation.affected
             ]
             if source.side in ("RIGHT", "FULL"):
                 before = self.before(made, number, naming, located=found)
@@ -46,11 +46,11 @@ class Joining(Purity):
     def beside(self, made: Selection, number: int, naming: Naming) -> list[Located]:
         """Where rows are affected that may stand without a partner from one source."""
         source = made.sources[number]
-        if not source.relation.atoms:
+        if not source.relation.affected:
             return []
         mine, theirs = self.join_keys(made, number, naming)
         inner = exp.Subquery(
-            this=source.relation.build(source.relation.atoms, loose=True),
+            this=source.relation.build(source.relation.affected, loose=True),
             alias=table_alias(source.alias),
         )
         select = exp.Select(expressions=[each.copy() for each in theirs]).from_(inner)
@@ -177,11 +177,11 @@ class Joining(Purity):
                 or len(inner.columns) != 1
             ):
                 raise WideError("what IN asks for is not understood")
-            if not inner.atoms:
+            if not inner.affected:
                 continue
             if not (inner.columns[0].pure and is_exact(inner.columns[0].type)):
                 raise WideError("what IN asks for is not decided by the rows")
-            query = inner.build(inner.atoms, loose=not inner.exact)
+            query = inner.build(inner.affected, loose=not inner.exact)
             atoms = self.values(
                 query, [f"{KEY}0"], moved_only=inner.exact, bounded=False
             )

@@ -24,7 +24,7 @@ from rat_resources.lake.atoms import (
 )
 from rat_resources.lake.carrying import Carrying
 from rat_resources.lake.complaints import first_line
-from rat_resources.lake.evaluating import Invalidated
+from rat_resources.lake.evaluating import FEW, MANY, Invalidated
 from rat_resources.lake.namings import (
     Named,
     calls,
@@ -35,6 +35,7 @@ from rat_resources.lake.relations import (
     Source,
     Union,
     aliases_of,
+    filtered,
     name_sources,
 )
 from rat_resources.lake.replacing import Part, Scope
@@ -48,6 +49,8 @@ from rat_resources.lake.wording import (
     spoken,
     table_alias,
 )
+
+MUCH = 4  # one group in so many
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,18 @@ def narrow(
     passing: Sequence[str] = (),
     types: Mapping[str, str] | None = None,
     keys: Sequence[str] = (),
+    reads: int = MANY,
+    holds: int = MANY,
 ) -> Plan:
     """The part of *query*'s result that may be another one than over the old inputs.
 
     *passing* are texts in it that are others in every run; *types* what its columns are cast to in
-    the end, *keys* those of which one row is kept.
+    the end, *keys* those of which one row is kept. It *reads* and *holds* about so many rows.
     """
     try:
-        return Narrowing(connection, invalidated, passing=passing).plan(
-            query, types=types or {}, keys=keys
-        )
+        return Narrowing(
+            connection, invalidated, passing=passing, reads=reads, holds=holds
+        ).plan(query, types=types or {}, keys=keys)
     except WideError as error:
         return Plan("table", str(error))
     except duckdb.InterruptException:
@@ -148,10 +153,23 @@ class Narrowing(Carrying):
         relation, final = self.finish(relation, types=types, keys=keys)
         if self.visited != self.count_mentions(mentions):
             raise WideError("it reads the table in a way that is not understood")
-        query = self.sql(final.build(relation.atoms, loose=False), version={})
+        query = self.sql(self.chosen(final, relation.atoms), version={})
         if not relation.atoms:
             return Plan("rows", "no row of the result depends on it", (), query)
         return Plan(self.level, self.reason(), tuple(relation.atoms), query)
+
+    def chosen(self, final: Relation, atoms: Sequence[Atom]) -> exp.Query:
+        """A query for the affected rows of the result.
+
+        Whether a row belongs to one of some groups is asked of every row that is read: where these are
+        few, or the groups many, it costs less to put all groups together and ask each of them.
+        """
+        groups = sum(each.rows for each in atoms)
+        is_much = groups * MUCH > self.holds
+        if self.level == "groups" and (self.reads <= FEW or is_much):
+            self.why.append("all groups are put together, which costs less")
+            return filtered(exp.Subquery(this=final.build(None, loose=False)), atoms)
+        return final.build(atoms, loose=False)
 
     def reason(self) -> str:
         """Why the scope is what it is."""
@@ -229,6 +247,7 @@ class Narrowing(Carrying):
         self, relation: Relation, *, types: Mapping[str, str], keys: Sequence[str]
     ) -> tuple[Relation, Relation]:
         """The relation as it is kept, with its columns cast and one row a key; and without the latter."""
+        self.uncover(relation)
         casts = {name.casefold(): kind for name, kind in types.items()}
         items: list[exp.Expr] = []
         for each in relation.columns:
@@ -318,6 +337,8 @@ class Narrowing(Carrying):
         is_union = isinstance(query, exp.Union)
         columns = self.describe(query)
         sides = [left, right]
+        for side in sides:
+            self.uncover(side)
         if query.args.get("by_name"):
             if left.touched or right.touched:
                 raise WideError("UNION BY NAME is not read")
@@ -408,8 +429,9 @@ class Narrowing(Carrying):
         self.read_outputs(made, naming)
         impure = self.impure_tables(sources, naming)
         self.read_conditions(made, naming)
-        located = self.located(made, naming)
-        located += self.located_members(made, naming)
+        members = self.located_members(made, naming)
+        self.uncover_mixed(made, members)
+        located = [*self.located(made, naming), *members]
         made.touched = made.touched or bool(located)
         if given is not None:
             made.columns = self.types_of(made, given)
@@ -417,7 +439,7 @@ class Narrowing(Carrying):
         if made.touched:
             refuse_totals(select)
             located = self.through_windows(made, located, naming)
-            made.atoms = self.through_outputs(made, located)
+            made.atoms = self.through_outputs(made, located, is_last=given is not None)
         return made
 
     def types_of(self, made: Selection, given: Relation) -> list[Named]:

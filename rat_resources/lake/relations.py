@@ -20,7 +20,7 @@ from rat_resources.lake.namings import (
     Naming,
     conjuncts,
 )
-from rat_resources.lake.wording import table_alias
+from rat_resources.lake.wording import WideError, table_alias
 
 
 @dataclass
@@ -32,6 +32,14 @@ class Relation:
     atoms: list[Atom] = field(default_factory=list)
     touched: bool = False  # whether it reads what has changed
     exact: bool = True  # whether the same rows always come out
+    # Atoms on columns that it does not hand on: `build` understands them, nothing else does.
+    hidden: list[Atom] = field(default_factory=list)
+    beneath: dict[str, exp.Expr] = field(default_factory=dict)  # these columns, in full
+
+    @property
+    def affected(self) -> list[Atom]:
+        """All that tells which of its rows may be others."""
+        return [*self.atoms, *self.hidden]
 
     def build(self, atoms: Sequence[Atom] | None, *, loose: bool) -> exp.Query:  # noqa: ARG002
         """A query for those of its rows for which one of the *atoms* holds; None: for all.
@@ -109,7 +117,7 @@ class Selection(Relation):
             each.name: place
             for each, place in zip(self.columns, self.outputs, strict=True)
             if place is not None and each.pure
-        }
+        } | self.beneath
         if any(name not in known for atom in atoms for name in atom.columns):
             return None
         found = [Located(a, {name: known[name] for name in a.columns}) for a in atoms]
@@ -124,16 +132,33 @@ class Selection(Relation):
     ) -> exp.Select:
         """The SELECT over what it reads, only the rows where one of *located* holds."""
         select = self.select.copy()
+        # Who hides what an atom looks at asks it himself, and is the only one who can.
+        is_asked = not any(map(self.is_beneath, located))
         for source, holder in zip(self.sources, places_of(select), strict=True):
             inner = self.inside(source, located) if restricted else None
+            is_asked = is_asked or inner is not None
             new = source.rendered(inner, loose=loose)
             if new != holder.this:
                 holder.set("this", new)
+        if not is_asked:
+            raise WideError("what it reads is told by columns that are gone")
         if loose:
             self.loosen(select)
-        if restricted:
+        if restricted and not any(map(self.is_beneath, located)):
             select = select.where(any_of(each.test for each in located), copy=False)
         return select
+
+    def is_beneath(self, located: Located) -> bool:
+        """Whether an atom looks at columns that what it reads does not hand on."""
+        hidden = {
+            (each.alias, name)
+            for each in self.sources
+            for name in each.relation.beneath
+        }
+        return any(
+            isinstance(place, exp.Column) and (place.table, place.name) in hidden
+            for place in located.places.values()
+        )
 
     def inside(self, source: Source, located: Sequence[Located]) -> list[Atom] | None:
         """The atoms as atoms on one source alone, if that is where all of them look."""

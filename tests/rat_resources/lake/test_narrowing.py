@@ -11,7 +11,7 @@ from duckdb import DuckDBPyConnection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rat_resources.lake.evaluating import Invalidated
+from rat_resources.lake.evaluating import FEW, MANY, Invalidated
 from rat_resources.lake.narrowing import Plan, narrow
 from tests.rat_resources.lake.scoped_queries import (
     SCOPES,
@@ -38,12 +38,13 @@ def prove(
     *,
     scope: str = SCOPE,
     keys: tuple[str, ...] = (),
+    reads: int = MANY,
 ) -> Plan:
     """Change rows in scope; what the plan keeps and brings together must be the query's result."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE out AS {query}")
     change(connection, random, scope=scope)
     told = Invalidated("t", scope, SCOPES[scope], ("t_old",))
-    plan = narrow(connection, query, invalidated=[told], keys=keys)
+    plan = narrow(connection, query, invalidated=[told], keys=keys, reads=reads)
     if plan.is_whole:
         return plan
     connection.execute(f"CREATE OR REPLACE TEMP TABLE want AS {query}")
@@ -219,7 +220,39 @@ def test_a_part_made_anew_is_what_all_of_it_would_be(
     make_tables(connection, random, rows=random.randint(4, 20))
     made = make_pipeline(random, steps=random.randint(1, 4))
 
-    prove(connection, made.sql, random, scope=random.choice(list(SCOPES)))
+    scope, reads = random.choice(list(SCOPES)), random.choice([FEW, MANY])
+    prove(connection, made.sql, random, scope=scope, reads=reads)
+
+
+def test_what_a_step_does_not_hand_on_is_asked_below_it(
+    connection: DuckDBPyConnection,
+) -> None:
+    make_tables(connection, Random(1), rows=30)  # noqa: S311
+    query = (
+        "WITH x AS (SELECT b, c % 3 AS e FROM t), y AS (SELECT x.b, x.e FROM x JOIN u USING (b)) "
+        "SELECT e, count(*) AS n FROM y GROUP BY e"
+    )
+
+    plan = prove(connection, query, Random(1))  # noqa: S311
+
+    assert (plan.level, plan.columns) == ("groups", ("e",))
+    assert plan.why == "rows are put together: the groups by e"
+
+
+def test_groups_of_few_rows_are_all_put_together(
+    connection: DuckDBPyConnection,
+) -> None:
+    make_tables(connection, Random(1), rows=30)  # noqa: S311
+
+    plan = prove(
+        connection,
+        "SELECT b, count(*) AS n FROM t GROUP BY b",
+        Random(1),  # noqa: S311
+        reads=FEW,
+    )
+
+    assert plan.level == "groups"
+    assert "all groups are put together" in plan.why
 
 
 def test_most_queries_are_narrowed(connection: DuckDBPyConnection) -> None:
