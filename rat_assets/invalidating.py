@@ -6,7 +6,7 @@ Everything that can be wrong with what is asked for is said before anything is w
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -248,6 +248,47 @@ def next_asks(whole: Platform, told: Told) -> list[RunAsk]:
 FAMILY = text("""
     SELECT id FROM trace.data_invalidations
     WHERE id = :id OR source_event -> 'roots' @> to_jsonb(CAST(:root AS text))
+""")
+
+
+@dataclass(frozen=True)
+class Made:
+    """How much of a table a run made anew, and why no less."""
+
+    table: str
+    level: str
+    columns: Sequence[str]
+    why: str
+    rows_written: int
+
+    @property
+    def words(self) -> str:
+        """How much it was."""
+        return self.level + (f" by {', '.join(self.columns)}" if self.columns else "")
+
+
+def made_for(whole: Platform, labels: Sequence[str]) -> list[Made]:
+    """What the runs of these labels made anew, in their order."""
+    with whole.metadata.transaction() as tx:
+        rows = tx.execute(MADE, {"labels": list(labels)}).all()
+    return [
+        Made(
+            row.table,
+            row.scope["level"],
+            row.scope.get("columns") or (),
+            row.scope.get("why") or "",
+            row.rows_written or 0,
+        )
+        for row in rows
+    ]
+
+
+MADE = text("""
+    SELECT pipelines.namespace || '.' || pipelines.layer || '.' || pipelines.name AS table,
+        runs.settings -> 'scope' AS scope, runs.rows_written
+    FROM rat.runs JOIN rat.pipelines ON pipelines.id = runs.pipeline_id
+    WHERE runs.trigger = ANY(:labels) AND runs.settings -> 'scope' ->> 'level' IS NOT NULL
+    ORDER BY runs.started_at
 """)
 
 

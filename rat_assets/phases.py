@@ -359,9 +359,9 @@ class Attempt:
     def take_invalidations(self, tx: Session) -> None:
         """Do something about the rows that were invalidated below."""
         self.work.told = invalidations.taken(tx, self.run_id)
-        self.journal.say(
-            f"{len(self.work.told)} invalidations of {invalidations.names(self.work.told)}"
-        )
+        number = len(self.work.told)
+        which = f"{number} invalidation{'' if number == 1 else 's'}"
+        self.journal.say(f"{which} of {invalidations.names(self.work.told)}")
         if self.work.told and self.step.may_begin_anew:
             self.work.full_refresh = True
 

@@ -1,7 +1,7 @@
 """Trying alerts: what one would raise now, and one test message of it."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import monotonic, sleep
 from typing import Any
@@ -9,11 +9,13 @@ from typing import Any
 import click
 from sqlalchemy import text
 
-from rat_assets.commands.display import plural, print_json, print_table
+from rat_assets.commands.display import moment, plural, print_json, print_table
 from rat_assets.commands.opening import open_platform
+from rat_resources.alerts import overview
 from rat_resources.alerts.definitions import Definition
-from rat_resources.alerts.events import MOST_ROWS, Event, Raised
+from rat_resources.alerts.events import MOST_ROWS, Event
 from rat_resources.alerts.matches import Looked, Match, Occasion, firing
+from rat_resources.alerts.overview import Standing
 from rat_resources.platform import Platform
 
 FAILED = 1
@@ -26,13 +28,12 @@ UNDER_WAY = ("pending", "sending")
 def try_alert(name: str, *, send: bool, as_json: bool) -> int:
     """Print what an alert would raise now; 1 when it cannot be evaluated, or a message is not sent."""
     from rat_assets import alert_trial
-    from rat_resources.alerts import episodes
 
     whole = open_platform()
     definition = alert_trial.find(whole, name)
     looked = alert_trial.evaluate(whole, definition)
     with whole.metadata.transaction() as tx:
-        raised = episodes.find_raised(tx, [definition.id])[definition.id]
+        raised = overview.raised_of(tx, [definition.id])
     sent = send_test(whole, looked) if send else []
     if as_json:
         said = {"sent": [asdict(each) for each in sent]} if send else {}
@@ -47,7 +48,7 @@ def try_alert(name: str, *, send: bool, as_json: bool) -> int:
     return 0 if looked.trouble is None and is_sent else FAILED
 
 
-def describe(looked: Looked, raised: list[Raised]) -> dict[str, Any]:
+def describe(looked: Looked, raised: Sequence[Standing]) -> dict[str, Any]:
     """What an alert would raise, as JSON has it."""
     definition = looked.definition
     return {
@@ -67,8 +68,7 @@ def describe(looked: Looked, raised: list[Raised]) -> dict[str, Any]:
         "more": looked.more,
         "trouble": str(looked.trouble) if looked.trouble else None,
         "raised": [
-            {"subject": each.subject, "since": each.since.isoformat()}
-            for each in raised
+            {"title": each.title, "since": each.since.isoformat()} for each in raised
         ],
     }
 
@@ -87,7 +87,7 @@ def occasion_of(definition: Definition) -> Occasion:
     return Occasion(identity="test", table=table, pipeline=table, cause="test")
 
 
-def say(looked: Looked, raised: list[Raised]) -> None:
+def say(looked: Looked, raised: Sequence[Standing]) -> None:
     """Print what an alert would raise."""
     definition = looked.definition
     name = f"{definition.namespace}/{definition.name}"
@@ -105,8 +105,10 @@ def say(looked: Looked, raised: list[Raised]) -> None:
     hidden = len(looked.matches) + looked.more - MOST_SHOWN
     if hidden > 0:
         click.echo(f"… and {hidden:,} more")
-    for each in raised:
-        click.echo(f"raised since {each.since:%Y-%m-%d %H:%M:%S} UTC: {each.subject}")
+    for each in raised[:MOST_SHOWN]:
+        click.echo(f"raised since {moment(each.since)} UTC: {each.title}")
+    if len(raised) > MOST_SHOWN:
+        click.echo(f"… and {len(raised) - MOST_SHOWN:,} more are raised")
 
 
 def lines_of(match: Match) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """Invalidating by hand: who is told of wrong rows, and if wanted every run that follows."""
 
+from collections.abc import Sequence
+
 import click
 
 from rat_assets.actions import user
 from rat_assets.commands import running
 from rat_assets.commands.display import print_json, print_table
 from rat_assets.commands.opening import open_platform
-from rat_assets.invalidating import Ask, Told, next_asks
+from rat_assets.invalidating import Ask, Made, Told, made_for, next_asks
 from rat_assets.invalidating import invalidate as tell
 from rat_assets.runner import RunAsk
 from rat_resources.platform import Platform
@@ -40,11 +42,12 @@ def print_told(told: Told, *, run: bool) -> None:
 
 def work_through(whole: Platform, told: Told, *, quiet: bool) -> int:
     """Run everything that is due for an invalidation, hop by hop; 1 when some of it failed."""
-    code = 0
+    code, labels = 0, list[str]()
     while asks := next_asks(whole, told):
         for each in asks:
             words = tuple(map(str, each.selection))
             ask = RunAsk(words, trigger=each.label)
+            labels.append(each.label)
             with (
                 running.terminal() as screen,
                 running.streaming(screen, quiet=quiet) as stream,
@@ -54,4 +57,13 @@ def work_through(whole: Platform, told: Told, *, quiet: bool) -> int:
             if stopped:
                 raise KeyboardInterrupt
             code = code if report.succeeded else running.FAILED
+    if not quiet:
+        print_made(made_for(whole, labels))
     return code
+
+
+def print_made(made: Sequence[Made]) -> None:
+    """Print how much of each table was made anew, and why no less."""
+    rows = [(each.table, each.words, each.rows_written, each.why) for each in made]
+    if rows:
+        print_table(("table", "made anew", "rows written", "because"), rows)

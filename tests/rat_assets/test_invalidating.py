@@ -99,6 +99,8 @@ def test_the_command_works_through_every_hop_without_a_daemon(
     assert result.exit_code == 0, result.output
     assert re.search(rf"{SILVER}\s+runs \(incremental\)", result.output)
     assert "then, where their rows change:" in result.output
+    assert re.search(r"table\s+made anew\s+rows written\s+because", result.output)
+    assert re.search(rf"{re.escape(SILVER)}\s+(table|rows|keys|groups)", result.output)
     with open_shop.whole.metadata.transaction() as tx:
         left = tx.scalar(
             text(
