@@ -5,9 +5,10 @@ full refresh renders it, over the inputs as they are and as they were when the t
 that cannot be told for sure, or history would be lost, it says so and takes more, or nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from rat_resources.errors import FilterError
 from rat_resources.invalidations import Invalidation, collapsed
 from rat_resources.lake.batch import count_rows, query_columns
 from rat_resources.lake.from_spec import write_config
+from rat_resources.lake.pruning import Box, Range, any_box
 from rat_resources.lake.reading import register_table, row_count, select_rows
 from rat_resources.lake.refs import IcebergTable
 from rat_resources.lake.replacing import EVERYTHING, Rebuild
@@ -31,6 +33,7 @@ from rat_resources.names import TableName
 from rat_resources.row_filters import WHOLE, Condition, RowFilter
 from rat_resources.runs import Pin
 
+MANY_FILES = 16  # of which it pays to find those that matter
 LISTED = 20  # values that a condition says one by one
 SIGN = "__rat_sign"  # whether a row came or went
 HISTORY = ("append_only", "scd2", "snapshot")  # what they hold may be nowhere else
@@ -90,13 +93,14 @@ def narrowed(work: Computation) -> Rebuild:
     query = whole_query(work)
     if config.merge_strategy == "full_refresh" and not has_columns_of(work):
         raise NotNarrowedError("its columns are not those that the table has")
-    olds = old_versions(work)
+    versions = old_versions(work)
     keys = config.unique_key if config.merge_strategy == "incremental" else ()
     found = narrow(
         work.connection,
         query,
         invalidated=[
-            invalidated(work, each, olds=olds) for each in collapsed(work.told)
+            invalidated(work, each, olds=versions[each.table])
+            for each in collapsed(work.told)
         ],
         passing=passing(work, query),
         types={f.name: sql_type(f.field_type) for f in own.schema().fields},
@@ -199,18 +203,52 @@ def refuse_news(work: Computation, rows: str) -> None:
 
 
 def invalidated(
-    work: Computation, each: Invalidation, *, olds: Mapping[TableName, Sequence[str]]
+    work: Computation, each: Invalidation, *, olds: Mapping[str, Table]
 ) -> Any:  # noqa: ANN401 - its module is heavy
     """An invalidation as narrowing takes it."""
     from rat_resources.lake.evaluating import Invalidated  # noqa: PLC0415
 
     parts = (condition(work.connection, part) for part in each.filter.conditions)
+    name = str(each.table)
+    tables = {name: work.inputs.tables[each.table], **olds}
     return Invalidated(
-        str(each.table),
+        name,
         " AND ".join(parts) or "true",
         each.filter.columns,
-        tuple(olds[each.table]),
+        tuple(olds),
+        tuple(ranges(each.filter)),
+        partial(prune, work.connection, {n.casefold(): t for n, t in tables.items()}),
     )
+
+
+def ranges(rows: RowFilter) -> Iterator[Range]:
+    """Where the rows of a filter lie."""
+    for each in rows.conditions:
+        low, high = each.ends
+        if low is not None or high is not None:
+            yield Range(each.column, low, high)
+
+
+def prune(
+    connection: DuckDBPyConnection,
+    tables: Mapping[str, Table],
+    name: str,
+    boxes: Sequence[Box],
+) -> str | None:
+    """The view of a table without the files that hold no row in *boxes*; None: it has few files."""
+    table = tables[name.casefold()]
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    if summary is None or int(summary["total-data-files"] or 0) < MANY_FILES:
+        return None
+    view = f"rat_pruned_{uuid4().hex}"
+    within = any_box(connection, boxes, schema=table.schema())
+    try:
+        register_table(connection, table, view=view, within=within)
+    except TypeError:
+        # PyIceberg 0.12 cannot compare with a partition value that is NULL.
+        return None
+    return view
 
 
 def condition(connection: DuckDBPyConnection, part: Condition) -> str:
@@ -226,31 +264,32 @@ def condition(connection: DuckDBPyConnection, part: Condition) -> str:
     return f"{name} IN (SELECT value FROM {table})"
 
 
-def old_versions(work: Computation) -> dict[TableName, list[str]]:
-    """The views of the older versions of what was invalidated, by its name."""
+def old_versions(work: Computation) -> dict[TableName, dict[str, Table]]:
+    """The older versions of what was invalidated, by its name and that of the view of each."""
     if work.config.merge_strategy == "full_refresh":
         pins = last_pins(work)
         refuse_other_changes(work, pins)
     else:
         pins = pins_since(work)
-    found: dict[TableName, list[str]] = {}
+    found: dict[TableName, dict[str, Table]] = {}
     current = {each.table: each.snapshot_id for each in work.inputs.pins}
     for table in {each.table for each in work.told}:
         if not pins.get(table) or table not in current:
             raise NotNarrowedError(f"nobody knows {table} as it was")
         others = [p for p in pins[table] if p.snapshot_id != current[table]]
-        found[table] = [register_old(work, pin) for pin in others]
+        found[table] = dict(register_old(work, pin) for pin in others)
     return found
 
 
-def register_old(work: Computation, pin: Pin) -> str:
-    """The view of an older version of a table."""
+def register_old(work: Computation, pin: Pin) -> tuple[str, Table]:
+    """The view of an older version of a table, and the table."""
     view = f"rat_old_{uuid4().hex}"
     try:
-        register_table(work.connection, load_old(work, pin), view=view)
+        table = load_old(work, pin)
+        register_table(work.connection, table, view=view)
     except (OSError, duckdb.IOException) as error:
         raise NotNarrowedError(f"{pin.table} as it was is gone") from error
-    return view
+    return view, table
 
 
 def load_old(work: Computation, pin: Pin) -> Table:

@@ -53,6 +53,17 @@ class Condition:
         texts = ", ".join(as_text(value) for value in self.values)
         return f"{column} IN (SELECT unnest(CAST([{texts}] AS {self.type}[])))"
 
+    @property
+    def ends(self) -> tuple[str | None, str | None]:
+        """The least and the greatest value for which it may hold, as SQL; None: there is no such one."""
+        if not self.values:
+            return None, None
+        low, high = (self.written(end(self.values)) for end in (min, max))
+        return (
+            None if self.operator in ("lt", "lte") else low,
+            None if self.operator in ("gt", "gte") else high,
+        )
+
     def written(self, value: Value) -> str:
         """A value as SQL of the column's type."""
         return f"CAST({as_text(value)} AS {self.type})"

@@ -11,6 +11,7 @@ import sqlglot
 from duckdb import DuckDBPyConnection
 from sqlglot import exp
 
+from rat_resources.lake.pruning import Range
 from rat_resources.lake.sql import literal, quote
 
 Places = Mapping[str, exp.Expr]
@@ -26,8 +27,8 @@ class Atom:
     columns: tuple[str, ...]
     test: exp.Expr  # names the columns by themselves
     values: str | None = None
-    bounded: bool = False  # whether the columns have the types of the values
     rows: int = 0  # how many values it lists
+    within: tuple[Range, ...] = ()  # where all rows lie for which it holds
 
     def on(self, places: Places) -> exp.Expr:
         """The condition, where each column is what *places* say."""
@@ -43,7 +44,8 @@ class Atom:
         """The same condition on columns of other names."""
         places = {old: exp.column(new, quoted=True) for old, new in names.items()}
         columns = tuple(names[each] for each in self.columns)
-        return replace(self, columns=columns, test=self.on(places))
+        within = tuple(each.renamed(names) for each in self.within)
+        return replace(self, columns=columns, test=self.on(places), within=within)
 
     def sql(self, *, of: str) -> str:
         """The condition as DuckDB reads it, on the columns of the relation *of*; it may be NULL."""
@@ -80,9 +82,12 @@ def any_of(tests: Iterable[exp.Expr]) -> exp.Expr:
     return exp.or_(*found) if found else exp.false()
 
 
-def of_filter(condition: str, columns: Sequence[str]) -> Atom:
+def of_filter(
+    condition: str, columns: Sequence[str], *, within: Sequence[Range] = ()
+) -> Atom:
     """The atom of a row filter, given as a condition on *columns*."""
-    return Atom(tuple(columns), sqlglot.parse_one(condition, read="duckdb"))
+    test = sqlglot.parse_one(condition, read="duckdb")
+    return Atom(tuple(columns), test, within=tuple(within))
 
 
 def of_values(
@@ -106,28 +111,29 @@ def of_values(
     ).fetchall()
     if not rows:
         return None
-    tests = []
+    within: list[Range] = []
     for name, place in zip(columns, range(0, len(found), 4), strict=True):
         low, high, nulls, kind = found[place : place + 4]
-        if bounded:
-            tests += _within(quote(name), low=low, high=high, nulls=nulls, kind=kind)
+        if bounded and kind.startswith(_ORDERED):
+            least, most = (
+                None if each is None else f"CAST({literal(each)} AS {kind})"
+                for each in (low, high)
+            )
+            within.append(Range(name, least, most, nulls=nulls > 0))
+    tests = list(map(_asked, within))
     same = " AND ".join(
         f"{table}.{key} IS NOT DISTINCT FROM {quote(name)}"
         for key, name in zip(keys, columns, strict=True)
     )
     tests.append(f"EXISTS (SELECT 1 FROM {table} WHERE {same})")
     test = sqlglot.parse_one(" AND ".join(tests), read="duckdb")
-    return Atom(tuple(columns), test, table, bounded=bounded, rows=rows)
+    return Atom(tuple(columns), test, table, rows=rows, within=tuple(within))
 
 
-def _within(
-    name: str, *, low: str | None, high: str | None, nulls: int, kind: str
-) -> list[str]:
-    """The range of the values, by which DuckDB leaves out files and row groups."""
-    if not kind.startswith(_ORDERED):
-        return []
-    if low is None or high is None:
-        return [f"{name} IS NULL"]
-    least, most = (f"CAST({literal(each)} AS {kind})" for each in (low, high))
-    within = f"{name} >= {least} AND {name} <= {most}"
-    return [f"({name} IS NULL OR ({within}))" if nulls else within]
+def _asked(within: Range) -> str:
+    """A range as SQL, by which DuckDB leaves out row groups."""
+    name = quote(within.column)
+    if within.low is None:
+        return f"{name} IS NULL"
+    asked = f"{name} >= {within.low} AND {name} <= {within.high}"
+    return f"({name} IS NULL OR ({asked}))" if within.nulls else asked

@@ -1,6 +1,6 @@
 """Evaluating: parts of a query over the inputs as they are and as they were, on DuckDB."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from uuid import uuid4
@@ -16,6 +16,7 @@ from rat_resources.lake.atoms import (
 from rat_resources.lake.namings import (
     Named,
 )
+from rat_resources.lake.pruning import Box, Range
 from rat_resources.lake.relations import Relation
 from rat_resources.lake.wording import WideError, functions, versioned
 
@@ -33,6 +34,9 @@ class Invalidated:
     condition: str  # which rows, on its columns by themselves
     columns: tuple[str, ...]  # that the condition names
     olds: tuple[str, ...] = ()  # relations that show it as it was
+    within: tuple[Range, ...] = ()  # where all of them lie
+    # A relation with the rows in boxes, and maybe others, of one of these; None: it has no less.
+    prune: Callable[[str, Sequence[Box]], str | None] | None = None
 
 
 @dataclass
@@ -48,6 +52,8 @@ class Evaluation:
     known: dict[str, Relation] = field(default_factory=dict)
     level: str = "rows"
     why: list[str] = field(default_factory=list)
+    # Relations of fewer rows: of which input, and of its older versions.
+    pruned: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
     visited: int = 0  # mentions of what has changed that have been understood
 
     @cached_property
@@ -124,9 +130,30 @@ class Evaluation:
 
     def sql(self, query: exp.Expr, *, version: Mapping[str, str]) -> str:
         """A query over one version of the inputs, with the CTEs that it may name."""
-        return (
-            f"{self.prefix(version)}{versioned(query, version).sql(dialect='duckdb')}"
-        )
+        places = self.places(version)
+        return f"{self.prefix(version)}{versioned(query, places).sql(dialect='duckdb')}"
+
+    def places(self, version: Mapping[str, str]) -> Mapping[str, str]:
+        """What takes whose place in a version, of inputs and of those with fewer rows."""
+        return {
+            **version,
+            **{
+                pruned: olds[version[name]]
+                for pruned, (name, olds) in self.pruned.items()
+                if name in version and version[name] in olds
+            },
+        }
+
+    def prune(self, name: str, boxes: Sequence[Box]) -> str | None:
+        """An input with the rows that lie in *boxes*, and maybe others; None: it has no less."""
+        changed = self.changed[name]
+        prune = changed[0].prune
+        found = prune(name, boxes) if prune is not None else None
+        if prune is None or found is None:
+            return None
+        olds = {old: prune(old, boxes) or old for each in changed for old in each.olds}
+        self.pruned[found] = name, olds
+        return found
 
     def prefix(self, version: Mapping[str, str]) -> str:
         """The WITH of a query over one version of the inputs."""

@@ -4,35 +4,18 @@ Each function looks only into files whose key bounds meet the batch's, finds the
 file and position, and says what to write; nothing is written here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
-from pyiceberg.expressions import (
-    AlwaysTrue,
-    And,
-    BooleanExpression,
-    GreaterThanOrEqual,
-    IsNull,
-    LessThanOrEqual,
-    Or,
-)
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
 from pyiceberg.manifest import DataFile
-from pyiceberg.types import (
-    DateType,
-    DecimalType,
-    IntegerType,
-    LongType,
-    StringType,
-    TimestampType,
-    TimestamptzType,
-    TimeType,
-)
 
 from rat_resources.lake.batch import count_rows
 from rat_resources.lake.partitioning import stored_value
+from rat_resources.lake.pruning import between, is_ordered
 from rat_resources.lake.reading import FILE, POSITION, Tasks, select_rows
 from rat_resources.lake.sql import name_list, quote, same_keys
 from rat_resources.lake.target import Target
@@ -40,10 +23,6 @@ from rat_resources.lake.target import Target
 ROW = "__rat_row"
 SAME = "__rat_same"
 
-# Type checkers take PyIceberg's predicates for pydantic models without a constructor.
-_IS_NULL: Callable[..., BooleanExpression] = IsNull
-_AT_LEAST: Callable[..., BooleanExpression] = GreaterThanOrEqual
-_AT_MOST: Callable[..., BooleanExpression] = LessThanOrEqual
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -380,33 +359,17 @@ def _files_with_keys(
     return {number: task for number, task in tasks.items() if number in numbers}
 
 
-_ORDERED = (
-    IntegerType,
-    LongType,
-    DecimalType,
-    StringType,
-    DateType,
-    TimeType,
-    TimestampType,
-    TimestamptzType,
-)
-
-
 def key_range(
     connection: DuckDBPyConnection, target: Target, incoming: Incoming, *, key: str
 ) -> BooleanExpression:
     """What must hold for a row to have a key of the batch, as far as a range can say it."""
     field = target.schema.find_field(key, case_sensitive=False)
     key = field.name
-    # A range of floating point numbers says nothing about NaN.
-    if not isinstance(field.field_type, _ORDERED):
+    if not is_ordered(field.field_type):
         return AlwaysTrue()
     value = stored_value(quote(key), column_type=field.field_type)
     ((low, high, nulls),) = connection.execute(
         f"SELECT min({value}), max({value}), count(*) - count({quote(key)}) "
         f"FROM {incoming.table}"
     ).fetchall()
-    if low is None:
-        return _IS_NULL(key)
-    within = And(_AT_LEAST(key, low), _AT_MOST(key, high))
-    return Or(within, _IS_NULL(key)) if nulls else within
+    return between(key, low=low, high=high, nulls=bool(nulls))

@@ -9,6 +9,7 @@ outside the atoms of the result are the same as before. What is not understood i
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import uuid4
 
 import duckdb
@@ -17,7 +18,6 @@ from duckdb import DuckDBPyConnection
 from sqlglot import exp
 
 from rat_resources.lake.atoms import (
-    KEY,
     Atom,
     column,
     of_filter,
@@ -30,6 +30,7 @@ from rat_resources.lake.namings import (
     calls,
 )
 from rat_resources.lake.relations import (
+    Input,
     Relation,
     Selection,
     Source,
@@ -87,14 +88,7 @@ class Plan:
 
 def part_of(atom: Atom) -> Part:
     """The rows of the table for which an atom holds."""
-    condition, values = atom.sql(of="old"), None
-    if atom.values is not None and atom.bounded:
-        names = ", ".join(
-            f"{KEY}{number} AS {quote(name)}"
-            for number, name in enumerate(atom.columns)
-        )
-        values = f"(SELECT {names} FROM {atom.values})"
-    return Part(condition, atom.columns, values)
+    return Part(atom.sql(of="old"), atom.columns, atom.within)
 
 
 def narrow(
@@ -522,11 +516,13 @@ class Narrowing(Carrying):
         bare = node.copy()
         bare.set("alias", None)
         columns = self.describe(bare)
+        key = node.name.casefold()
         spelled = {each.name.casefold(): each.name for each in columns}
         atoms = []
-        for each in self.changed[node.name.casefold()]:
+        for each in self.changed[key]:
             if not each.columns:
                 raise WideError("every row of what it reads may be another one")
             names = {name: spelled[name.casefold()] for name in each.columns}
-            atoms.append(of_filter(each.condition, each.columns).renamed(names))
-        return Relation(bare, columns, atoms, touched=True)
+            atom = of_filter(each.condition, each.columns, within=each.within)
+            atoms.append(atom.renamed(names))
+        return Input(bare, columns, atoms, touched=True, prune=partial(self.prune, key))

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
 from pyarrow import RecordBatchReader
-from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import ArrowScan
 from pyiceberg.schema import Schema
@@ -38,9 +38,13 @@ def register_table(
     *,
     view: str,
     snapshot_id: int | None = None,
+    within: BooleanExpression | None = None,
 ) -> None:
-    """Make *view* show the rows of *table* as they are in the snapshot, or in the current one."""
-    scan = table.scan(snapshot_id=snapshot_id)
+    """Make *view* show the rows of *table* as they are in the snapshot, or in the current one.
+
+    *within*: of the files alone that may hold rows for which this holds.
+    """
+    scan = table.scan(within or AlwaysTrue(), snapshot_id=snapshot_id)
     # PyIceberg plans what was written last first. Where nothing else says which of two rows is
     # the later one (an upsert without a watermark), it is the one that was written later.
     oldest_first = reversed(list(scan.plan_files()))

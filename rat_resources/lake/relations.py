@@ -3,7 +3,7 @@
 The condition goes as far inside as it may. Which rows are affected is told by `narrowing`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -20,6 +20,7 @@ from rat_resources.lake.namings import (
     Naming,
     conjuncts,
 )
+from rat_resources.lake.pruning import Box
 from rat_resources.lake.wording import WideError, table_alias
 
 
@@ -54,6 +55,21 @@ class Relation:
     def names(self) -> list[str]:
         """The names of its columns."""
         return [each.name for each in self.columns]
+
+
+@dataclass
+class Input(Relation):
+    """A table of which some rows are not what they were."""
+
+    prune: Callable[[Sequence[Box]], str | None] = lambda _boxes: None
+
+    def build(self, atoms: Sequence[Atom] | None, *, loose: bool) -> exp.Query:
+        """The rows for which one of the *atoms* holds, out of the files that may have any."""
+        boxes = [each.within for each in atoms or ()]
+        name = self.prune(boxes) if boxes and all(boxes) else None
+        if name is None:
+            return super().build(atoms, loose=loose)
+        return filtered(exp.Table(this=exp.to_identifier(name, quoted=True)), atoms)
 
 
 @dataclass
@@ -132,19 +148,18 @@ class Selection(Relation):
     ) -> exp.Select:
         """The SELECT over what it reads, only the rows where one of *located* holds."""
         select = self.select.copy()
-        # Who hides what an atom looks at asks it himself, and is the only one who can.
-        is_asked = not any(map(self.is_beneath, located))
+        is_asked = False
         for source, holder in zip(self.sources, places_of(select), strict=True):
             inner = self.inside(source, located) if restricted else None
             is_asked = is_asked or inner is not None
             new = source.rendered(inner, loose=loose)
             if new != holder.this:
                 holder.set("this", new)
-        if not is_asked:
-            raise WideError("what it reads is told by columns that are gone")
         if loose:
             self.loosen(select)
-        if restricted and not any(map(self.is_beneath, located)):
+        if restricted and not is_asked:
+            if any(map(self.is_beneath, located)):
+                raise WideError("what it reads is told by columns that are gone")
             select = select.where(any_of(each.test for each in located), copy=False)
         return select
 
@@ -164,7 +179,7 @@ class Selection(Relation):
         """The atoms as atoms on one source alone, if that is where all of them look."""
         if source.is_optional or not source.tells or not located:
             return None
-        if not isinstance(source.relation, Selection | Union):
+        if not isinstance(source.relation, Selection | Union | Input):
             return None
         atoms = []
         for each in located:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from duckdb import DuckDBPyConnection
-from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, And, BooleanExpression, Or
 
 from rat_resources.lake.batch import count_rows
 from rat_resources.lake.merging import (
@@ -17,10 +16,10 @@ from rat_resources.lake.merging import (
     Change,
     Incoming,
     keep_rows,
-    key_range,
     table_rows,
     touch,
 )
+from rat_resources.lake.pruning import Range, any_box
 from rat_resources.lake.reading import FILE, POSITION
 from rat_resources.lake.sql import name_list, quote, same_keys
 from rat_resources.lake.target import Target
@@ -35,8 +34,7 @@ class Part:
 
     condition: str  # on the columns of the relation `old`
     columns: tuple[str, ...]  # that it looks at
-    # The relation of the values that they have together, under their own names; None: no such one.
-    values: str | None = None
+    within: tuple[Range, ...] = ()  # where all of them lie
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,8 @@ def replace_scope(
     connection: DuckDBPyConnection, target: Target, incoming: Incoming, *, scope: Scope
 ) -> Change:
     """The rows in scope make way for the batch, but for those that are in it already."""
-    tasks = target.plan(_range(connection, target, scope))
+    boxes = [part.within for part in scope.parts]
+    tasks = target.plan(any_box(connection, boxes, schema=target.schema))
     columns = name_list(incoming.columns)
     numbered = f"row_number() OVER (PARTITION BY {columns}) AS {NUMBER}"
     old = keep_rows(
@@ -120,21 +119,6 @@ def replace_scope(
         changed=f"SELECT {columns} FROM {going} UNION ALL SELECT {columns} FROM {coming}",
         scratch=scratch,
     )
-
-
-def _range(
-    connection: DuckDBPyConnection, target: Target, scope: Scope
-) -> BooleanExpression:
-    """What must hold for a row to be in scope, as far as ranges can say it."""
-    condition: BooleanExpression = AlwaysFalse()
-    for part in scope.parts:
-        within: BooleanExpression = AlwaysTrue()
-        if part.values is not None:
-            values = Incoming(part.values, part.columns, part.columns, rows=0)
-            for name in part.columns:
-                within = And(within, key_range(connection, target, values, key=name))
-        condition = Or(condition, within)
-    return condition
 
 
 def _count_replaced(

@@ -2,8 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from random import Random
+from uuid import uuid4
 
 import duckdb
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from rat_resources.lake.evaluating import FEW, MANY, Invalidated
 from rat_resources.lake.narrowing import Plan, narrow
+from rat_resources.lake.pruning import Box, Range
 from tests.rat_resources.lake.scoped_queries import (
     SCOPES,
     change,
@@ -23,12 +26,35 @@ from tests.rat_resources.lake.scoped_queries import (
 # `RAT_SCOPED_QUERIES=5000 pytest …` tries more than every run does.
 QUERIES = int(os.environ.get("RAT_SCOPED_QUERIES", "40"))
 SCOPE = "a = 1"
+WITHIN = {
+    "a = 1": (Range("a", "1", "1"),),
+    "b >= 2 AND b < 4": (Range("b", "2"), Range("b", high="4")),
+    "c > 6": (Range("c", "6"),),
+    "d = 'y'": (Range("d", "'y'", "'y'"),),
+}
 
 
 @pytest.fixture(scope="module")
 def connection() -> Iterator[DuckDBPyConnection]:
     with duckdb.connect(config={"threads": 1}) as connection:
         yield connection
+
+
+def prune(connection: DuckDBPyConnection, name: str, boxes: Sequence[Box]) -> str:
+    """A view with the rows in boxes alone."""
+    view = f"pruned_{uuid4().hex}"
+    inside = " OR ".join(
+        " AND ".join(f"({asked(each)})" for each in box) for box in boxes
+    )
+    connection.execute(f"CREATE TEMP VIEW {view} AS FROM {name} WHERE {inside}")
+    return view
+
+
+def asked(within: Range) -> str:
+    ends = {">=": within.low, "<=": within.high}
+    tests = [f"{within.column} {sign} {end}" for sign, end in ends.items() if end]
+    missing = [f"{within.column} IS NULL"] if within.nulls or not tests else []
+    return " OR ".join([*missing, *([" AND ".join(tests)] if tests else [])])
 
 
 def prove(
@@ -43,7 +69,14 @@ def prove(
     """Change rows in scope; what the plan keeps and brings together must be the query's result."""
     connection.execute(f"CREATE OR REPLACE TEMP TABLE out AS {query}")
     change(connection, random, scope=scope)
-    told = Invalidated("t", scope, SCOPES[scope], ("t_old",))
+    told = Invalidated(
+        "t",
+        scope,
+        SCOPES[scope],
+        ("t_old",),
+        WITHIN.get(scope, ()),
+        partial(prune, connection),
+    )
     plan = narrow(connection, query, invalidated=[told], keys=keys, reads=reads)
     if plan.is_whole:
         return plan

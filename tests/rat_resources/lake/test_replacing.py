@@ -6,6 +6,7 @@ import pytest
 from duckdb import DuckDBPyConnection
 from pyiceberg.catalog import Catalog
 
+from rat_resources.lake.pruning import Range
 from rat_resources.lake.replacing import Part, Scope
 from rat_resources.lake.strategies import WriteConfig, apply
 from rat_resources.lake.writing import Written
@@ -164,7 +165,8 @@ def test_files_are_found_by_the_values_in_scope(
     condition = (
         "EXISTS (SELECT 1 FROM wanted WHERE wanted.id IS NOT DISTINCT FROM old.id)"
     )
-    scope = Scope((Part(condition, ("id",), "(FROM wanted)"),))
+    within = Range("id", "2", "2", nulls=True)
+    scope = Scope((Part(condition, ("id",), (within,)),))
 
     written = replace(connection, catalog, rows_of([(2, "x")]), scope=scope)
 
