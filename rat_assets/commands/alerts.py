@@ -75,7 +75,8 @@ def print_told(found: Iterable[Told], *, everything: bool) -> None:
 
 def told(event: Told) -> str:
     """Who was told of an event."""
-    return ", ".join(map(str, event.deliveries)) or NOBODY
+    nobody = f"{NOBODY}: {event.untold}" if event.untold else NOBODY
+    return ", ".join(map(str, event.deliveries)) or nobody
 
 
 def shorten(title: str) -> str:

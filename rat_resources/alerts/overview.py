@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from rat_resources.alerts import routing
 from rat_resources.alerts.definitions import Definition, file_key
 from rat_resources.metadata.base import Json
 
@@ -45,6 +46,7 @@ class Told:
     subject: str | None  # of what is raised
     payload: Mapping[str, Json]
     deliveries: tuple[Delivery, ...]
+    untold: str  # why nobody is told of it
 
     @classmethod
     def from_row(cls, row: Row) -> "Told":
@@ -60,7 +62,10 @@ class Told:
             )
             for each in values.pop("deliveries") or ()
         ]
-        return cls(**values, deliveries=tuple(deliveries))
+        for name in ("is_queued", "channels", "enabled", "now"):
+            del values[name]
+        untold = "" if deliveries else why_untold(row)
+        return cls(**values, deliveries=tuple(deliveries), untold=untold)
 
     def to_json(self) -> dict[str, Any]:
         """It as JSON has it."""
@@ -73,6 +78,19 @@ class Standing(NamedTuple):
     definition_id: uuid.UUID
     title: str
     since: datetime
+
+
+def why_untold(row: Row) -> str:
+    """Why an event without deliveries has none; empty where it cannot be told."""
+    if row.is_queued:
+        return "not yet"
+    if row.enabled is None:
+        return ""  # of RAT's own, or of a rule of CHM's
+    payload = row.payload if isinstance(row.payload, dict) else {}
+    event = routing.Happened(
+        row.event_id, None, row.severity, row.at, row.table or "", payload
+    )
+    return routing.why_untold(event, row.channels, enabled=row.enabled, now=row.now)
 
 
 def as_moment(written: str | None) -> datetime | None:
@@ -92,7 +110,11 @@ EVENT = """
     event.source_dataset AS table,
     coalesce(event.payload ->> 'title', '') AS title,
     event.payload,
-    told.deliveries
+    told.deliveries,
+    alert.channels,
+    alert.enabled,
+    EXISTS (SELECT FROM rat.alert_queue AS queue WHERE queue.event_id = event.id) AS is_queued,
+    clock_timestamp() AS now
 """
 DELIVERIES = """
     SELECT jsonb_agg(

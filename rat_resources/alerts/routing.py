@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from rat_resources.alerts.destinations import Destination, of_channels, of_rule
 from rat_resources.alerts.readers import seconds_of
+from rat_resources.metadata.base import Json
 from rat_resources.metadata.zeros import as_json
 from rat_resources.mirror.ids import trace_id
 from rat_resources.mirror.people import declare_org
@@ -232,6 +233,32 @@ def fits(event: Happened, where: Any) -> bool:  # noqa: ANN401 - JSON, right or 
 def is_stale(event: Happened, oldest: Any, *, now: datetime) -> bool:  # noqa: ANN401 - JSON, right or wrong
     """Whether nobody wants to hear of an event any more."""
     return oldest is not None and now - event.at > span(oldest)
+
+
+def why_untold(event: Happened, channels: Json, *, enabled: bool, now: datetime) -> str:
+    """Why no channel of a definition wants to hear of an event, by what it says today."""
+    found = of_channels(channels)
+    if not found:
+        return "no channel"
+    if not enabled:
+        return "switched off"
+    misfits = {
+        each.channel for each in found if not fits(event, each.options.get("where"))
+    }
+    late = {
+        each.channel
+        for each in found
+        if is_stale(event, each.options.get("max_delivery_age"), now=now)
+    }
+    said = [
+        *([f"`where` of {', '.join(sorted(misfits))}"] if misfits else []),
+        *(
+            [f"too old for {', '.join(sorted(late - misfits))}"]
+            if late - misfits
+            else []
+        ),
+    ]
+    return "; ".join(said)
 
 
 def span(written: Any) -> timedelta:  # noqa: ANN401 - JSON, right or wrong

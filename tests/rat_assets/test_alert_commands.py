@@ -38,6 +38,7 @@ def alarmed_shop(open_shop: Shop) -> Shop:
 
 
 def test_an_alert_that_is_raised_is_seen_everywhere(alarmed_shop: Shop) -> None:
+    untold = call("alerts").output
     event_id = deliver(alarmed_shop)
 
     listed = call("alerts").output
@@ -46,6 +47,7 @@ def test_an_alert_that_is_raised_is_seen_everywhere(alarmed_shop: Shop) -> None:
     defined = call("alerts", "--definitions").output
     [found] = of_table
 
+    assert "nobody: not yet" in untold
     assert "shop/dear" in listed
     assert "slack retrying" in listed
     assert found["event_id"] == str(event_id)

@@ -21,6 +21,7 @@ from rat_resources.alerts.routing import (
     group_key,
     quiet_until,
     route,
+    why_untold,
 )
 from rat_resources.metadata import Metadata
 from rat_resources.mirror.people import declare_org
@@ -338,3 +339,24 @@ def test_nobody_hears_of_a_channel_that_failed_through_that_channel(
     route(tx)
 
     assert sorted(row.channel for row in rows(tx)) == ["email", "webhook"]
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ({}, "no channel"),
+        ({"webhook": HOOK | {"where": {"severity": "critical"}}}, "`where` of webhook"),
+        ({"webhook": HOOK | {"max_delivery_age": "1h"}}, "too old for webhook"),
+        ({"webhook": HOOK}, ""),
+    ],
+)
+def test_it_is_said_why_nobody_hears_of_an_event(
+    channels: dict[str, Any], said: str
+) -> None:
+    event = Happened(uuid.uuid4(), None, "warning", NOW - timedelta(days=1), "a.b.c")
+
+    why = why_untold(event, channels, enabled=True, now=NOW)
+    off = why_untold(event, {"webhook": HOOK}, enabled=False, now=NOW)
+
+    assert why == said
+    assert off == "switched off"
