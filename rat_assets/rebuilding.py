@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import duckdb
 from duckdb import DuckDBPyConnection
+from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import FileScanTask, Table
 from sqlalchemy import text
 
@@ -37,6 +38,9 @@ MANY_FILES = 16  # of which it pays to find those that matter
 LISTED = 20  # values that a condition says one by one
 SIGN = "__rat_sign"  # whether a row came or went
 HISTORY = ("append_only", "scd2", "snapshot")  # what they hold may be nowhere else
+
+
+Files = Mapping[str, FileScanTask]
 
 
 class NotNarrowedError(Exception):
@@ -187,7 +191,7 @@ def refuse_news(work: Computation, rows: str) -> None:
     own = work.own
     if not mark or own is None or mark not in own.schema().column_names:
         return
-    greatest = work.greatest(mark)
+    greatest = work.greatest(mark) if work.full_refresh else work.watermark
     kind = sql_type(own.schema().find_field(mark).field_type)
     query = f"(FROM {rows} WHERE {quote(mark)}::{kind} > $1::{kind})"
     if greatest is None:
@@ -218,7 +222,18 @@ def invalidated(
         tuple(olds),
         tuple(ranges(each.filter)),
         partial(prune, work.connection, {n.casefold(): t for n, t in tables.items()}),
+        partial(show, work.connection, olds),
     )
+
+
+def show(connection: DuckDBPyConnection, olds: Mapping[str, Table], view: str) -> None:
+    """Let SQL read an older version of a table."""
+    from rat_resources.lake.wording import WideError  # noqa: PLC0415 - as above
+
+    try:
+        register_table(connection, olds[view], view=view)
+    except (OSError, duckdb.IOException) as error:
+        raise WideError("what it read is gone") from error
 
 
 def ranges(rows: RowFilter) -> Iterator[Range]:
@@ -277,19 +292,8 @@ def old_versions(work: Computation) -> dict[TableName, dict[str, Table]]:
         if not pins.get(table) or table not in current:
             raise NotNarrowedError(f"nobody knows {table} as it was")
         others = [p for p in pins[table] if p.snapshot_id != current[table]]
-        found[table] = dict(register_old(work, pin) for pin in others)
+        found[table] = {f"rat_old_{uuid4().hex}": load_old(work, pin) for pin in others}
     return found
-
-
-def register_old(work: Computation, pin: Pin) -> tuple[str, Table]:
-    """The view of an older version of a table, and the table."""
-    view = f"rat_old_{uuid4().hex}"
-    try:
-        table = load_old(work, pin)
-        register_table(work.connection, table, view=view)
-    except (OSError, duckdb.IOException) as error:
-        raise NotNarrowedError(f"{pin.table} as it was is gone") from error
-    return view, table
 
 
 def load_old(work: Computation, pin: Pin) -> Table:
@@ -302,7 +306,10 @@ def load_old(work: Computation, pin: Pin) -> Table:
         sort_order_id=-1,
     )
     catalog = work.platform.lake.catalog(work.inputs.at)
-    return catalog.load_table_at(pin.table.key, content)
+    try:
+        return catalog.load_table_at(pin.table.key, content)
+    except (OSError, duckdb.IOException) as error:
+        raise NotNarrowedError(f"{pin.table} as it was is gone") from error
 
 
 def last_pins(work: Computation) -> dict[TableName, list[Pin]]:
@@ -425,10 +432,7 @@ def changed_outside(
     """Whether two versions of a table differ in more than the rows of *filters*."""
     if [f.name for f in old.schema().fields] != [f.name for f in new.schema().fields]:
         return True
-    before, after = (
-        {each.file.file_path: each for each in table.scan().plan_files()}
-        for table in (old, new)
-    )
+    before, after = differing_files(old, new)
     if any(each.delete_files for each in (*before.values(), *after.values())):
         gone, come = list(before.values()), list(after.values())
     else:
@@ -446,6 +450,32 @@ def changed_outside(
         f"GROUP BY {columns} HAVING sum({SIGN}) <> 0 LIMIT 1)"
     )
     return bool(count_rows(connection, differing))
+
+
+def differing_files(old: Table, new: Table) -> tuple[Files, Files]:
+    """The files of two versions of a table, without those of the manifests that both have."""
+    lists = []
+    for table in (old, new):
+        snapshot = table.current_snapshot()
+        found = snapshot.manifests(table.io) if snapshot else []
+        lists.append({each.manifest_path: each for each in found})
+    if any(
+        each.content != ManifestContent.DATA for some in lists for each in some.values()
+    ):
+        before, after = (
+            {each.file.file_path: each for each in table.scan().plan_files()}
+            for table in (old, new)
+        )
+        return before, after
+    before, after = (
+        {
+            entry.data_file.file_path: FileScanTask(entry.data_file)
+            for path in mine.keys() - others.keys()
+            for entry in mine[path].fetch_manifest_entry(old.io)
+        }
+        for mine, others in (lists, lists[::-1])
+    )
+    return before, after
 
 
 def rows_of(

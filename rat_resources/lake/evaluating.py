@@ -37,6 +37,8 @@ class Invalidated:
     within: tuple[Range, ...] = ()  # where all of them lie
     # A relation with the rows in boxes, and maybe others, of one of these; None: it has no less.
     prune: Callable[[str, Sequence[Box]], str | None] | None = None
+    # Makes one of *olds* be there, which none is before it is asked for: it may have many files.
+    show: Callable[[str], None] = lambda _old: None
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Evaluation:
     why: list[str] = field(default_factory=list)
     # Relations of fewer rows: of which input, and of its older versions.
     pruned: dict[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
+    shown: set[str] = field(default_factory=set)  # older versions that are there
     visited: int = 0  # mentions of what has changed that have been understood
 
     @cached_property
@@ -131,7 +134,13 @@ class Evaluation:
     def sql(self, query: exp.Expr, *, version: Mapping[str, str]) -> str:
         """A query over one version of the inputs, with the CTEs that it may name."""
         places = self.places(version)
-        return f"{self.prefix(version)}{versioned(query, places).sql(dialect='duckdb')}"
+        text = f"{self.prefix(places)}{versioned(query, places).sql(dialect='duckdb')}"
+        for each in self.invalidated:
+            for old in each.olds:
+                if old in text and old not in self.shown:
+                    each.show(old)
+                    self.shown.add(old)
+        return text
 
     def places(self, version: Mapping[str, str]) -> Mapping[str, str]:
         """What takes whose place in a version, of inputs and of those with fewer rows."""
