@@ -22,6 +22,7 @@ from rat_resources.metadata.quality import Verdict
 from rat_resources.metadata.runs import RunStatus
 
 KINDS = ("quality", "volume", "schema_change", "run_status")
+MOST_NAMED = 3  # tests, in a sentence
 LAST_RUNS = 20  # whose rows say what is usual, unless the condition does
 FEWEST_RUNS = 3  # that say anything
 WRONG = {
@@ -154,7 +155,13 @@ def statuses(definition: Definition, outcome: Outcome) -> Iterator[Match]:
     """The end of a run, if a definition waits for such a one."""
     if outcome.status not in listed(definition.condition.get("statuses")):
         return
-    why = f": {outcome.error.strip().splitlines()[0]}" if outcome.error.strip() else ""
+    wrong = [each for each in outcome.results if each.status in WRONG["failed"]]
+    first = wrong[0] if wrong else Verdicts("", "")
+    why = outcome.error.strip().partition("\n")[0].removeprefix(f"{outcome.table}: ")
+    why = f": {why}" if why else ""
+    if wrong:
+        why += f" ({', '.join(each.name for each in wrong[:MOST_NAMED])})"
+    see = f"`rat runs {outcome.run_id}` shows its log, and what failed"
     word = "succeeded" if outcome.status == RunStatus.SUCCESS else outcome.status
     was = "was " if outcome.status == RunStatus.CANCELLED else ""
     yield Match(
@@ -162,6 +169,10 @@ def statuses(definition: Definition, outcome: Outcome) -> Iterator[Match]:
         subject={"pipeline": outcome.table},
         key=outcome.table,
         figures={"status": outcome.status, "rows_written": outcome.rows_written},
+        rows=first.sample,
+        rows_matching=first.offenders,
+        remediation=first.remediation
+        or (see if outcome.status == RunStatus.FAILED else ""),
         identity=str(outcome.run_id),
         # It is over with the next run that succeeds; a success is never over.
         lasts=outcome.status != RunStatus.SUCCESS,
