@@ -24,7 +24,7 @@ from tests.rat_resources.lake.scoped_queries import (
 )
 
 # `RAT_SCOPED_QUERIES=5000 pytest …` tries more than every run does.
-QUERIES = int(os.environ.get("RAT_SCOPED_QUERIES", "40"))
+QUERIES = int(os.environ.get("RAT_SCOPED_QUERIES", "30"))
 SCOPE = "a = 1"
 WITHIN = {
     "a = 1": (Range("a", "1", "1"),),
@@ -243,7 +243,7 @@ def test_what_is_made_anew_is_enough_and_no_more_than_need_be(
 @settings(
     max_examples=QUERIES,
     deadline=None,
-    derandomize=QUERIES <= 40,
+    derandomize=QUERIES <= 30,
     suppress_health_check=list(HealthCheck),
 )
 @given(random=st.randoms(use_true_random=False))
