@@ -191,8 +191,15 @@ def refuse_news(work: Computation, rows: str) -> None:
     own = work.own
     if not mark or own is None or mark not in own.schema().column_names:
         return
-    greatest = work.greatest(mark) if work.full_refresh else work.watermark
     kind = sql_type(own.schema().find_field(mark).field_type)
+    newest = f"(SELECT max({quote(mark)}::{kind}) FROM {rows})"
+    # Most often the first row that is looked at says so, whereas the greatest takes them all.
+    if count_rows(
+        work.connection,
+        f"(FROM {quote(str(work.name))} WHERE {quote(mark)} >= {newest} LIMIT 1)",
+    ):
+        return
+    greatest = work.greatest(mark)
     query = f"(FROM {rows} WHERE {quote(mark)}::{kind} > $1::{kind})"
     if greatest is None:
         return
