@@ -21,7 +21,6 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import delete, false, or_, select, text
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from rat_resources.metadata.alerts import AlertState
@@ -299,7 +298,16 @@ def open_episodes(tx: Session, events: Sequence[Event], *, org_id: uuid.UUID) ->
         if each.raises is not None
     ]
     if rows:
-        tx.execute(insert(AlertState).on_conflict_do_nothing(), rows)
+        tx.execute(OPEN, rows)
+
+
+# In SQL: to insert by the model, the models that it refers to would have to be loaded too, which
+# `rat deliver` has no other use for.
+OPEN = text("""
+    INSERT INTO rat.alert_states (definition_id, subject, event_id)
+    VALUES (:definition_id, :subject, :event_id)
+    ON CONFLICT DO NOTHING
+""")
 
 
 def resolution(over: Raised, payload: Payload, **said: Any) -> Event:  # noqa: ANN401 - the fields of Event

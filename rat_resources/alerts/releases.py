@@ -122,6 +122,7 @@ def describe(
     leaving: Sequence[Definition],
     *,
     before: Mapping[uuid.UUID, Published],
+    why: str = "its file is gone",
 ) -> Iterator[str]:
     """What changes, in words."""
     for each in new:
@@ -132,7 +133,7 @@ def describe(
         said = [key for key in TOLD if getattr(old, key) != getattr(each, key)]
         yield f"alert {called(each)}: {', '.join(said) or 'only its file'}"
     for each in leaving:
-        yield f"alert {called(each)} goes: its file is gone; its events stay"
+        yield f"alert {called(each)} goes: {why}; its events stay"
 
 
 def called(definition: Definition) -> str:
@@ -225,7 +226,7 @@ def leave_with(tx: Session, tables: Collection[TableName]) -> AlertChanges:
     return AlertChanges(
         withdrawn=tuple(map(file_key, leaving)),
         ids=tuple(each.id for each in leaving),
-        words=tuple(describe([], [], leaving, before={})),
+        words=tuple(describe([], [], leaving, before={}, why="its table is retired")),
     )
 
 

@@ -270,7 +270,9 @@ def test_retiring_a_pipeline_withdraws_the_alerts_of_its_table(
 
     release = retirement.retire(metadata, store, [str(FLIGHTS)])
 
-    assert release.alerts == ("alert nyc/late goes: its file is gone; its events stay",)
+    assert release.alerts == (
+        "alert nyc/late goes: its table is retired; its events stay",
+    )
     assert list(loaded(metadata)) == ["failed"]
     assert not store.exists(FILE)
 
