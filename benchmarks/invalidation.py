@@ -37,7 +37,9 @@ SELECT day, id, customer::BIGINT AS customer, cents / 100 AS amount, loaded_at
 FROM {{ ref('bronze.sales') }}
 {% if watermark_value %}WHERE loaded_at > '{{ watermark_value }}'{% endif %}
 """,
-    "shop/pipelines/silver/sales/config.yaml": "partition_by: [{column: day}]\n",
+    "shop/pipelines/silver/sales/config.yaml": (
+        "partition_by: [{column: day, transform: month}]\n"
+    ),
     "shop/pipelines/gold/days/pipeline.sql": """
 SELECT day, count(*) AS sales, sum(amount::DECIMAL(12, 2)) AS amount
 FROM {{ ref('silver.sales') }}
@@ -293,9 +295,7 @@ class Year:
         known = TableName.parse(name)
         with self.whole.lake.connect() as connection:
             register(connection, self.whole.lake.tables([known]))
-            query = (
-                f'SELECT count(*), sum(hash(t::VARCHAR)::HUGEINT) FROM "{known}" AS t'
-            )
+            query = f'SELECT count(*), sum(hash(t)::HUGEINT) FROM "{known}" AS t'
             return connection.sql(query).fetchone()
 
 
