@@ -34,6 +34,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 TEMPLATE = "rat_template"
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made in it
 ENOUGH_MEMORY = 2 * 1024**3  # bytes
+# The modules of which one test takes minutes.
+LONGEST = ("test_readme.py", "test_wheel.py")
 # Workers inherit the environment of the process that starts them.
 SESSION_HOME = "RAT_TESTS_HOME"
 
@@ -47,6 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
         if variable in VARIABLES or variable.startswith("AWS_"):
             del os.environ[variable]
     os.environ["DAGSTER_HOME"] = str(PROJECT)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes, or one worker would be at it when the others are done."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

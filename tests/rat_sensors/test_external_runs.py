@@ -17,14 +17,15 @@ GOOD = {"client": "acme", "pipeline": "orders", "id": "1", "status": "success"}
 def tick(shop: Shop) -> SensorExecutionData:
     """What the sensor answers now."""
     sensor = build_files_sensor(ingest_job)
-    context = dg.build_sensor_context(
+    # What it opens is closed with it, and not whenever it is thrown away.
+    with dg.build_sensor_context(
         instance=shop.instance,
         resources=dict(resources()),
         definitions=dg.Definitions(
             jobs=[ingest_job], sensors=[sensor], resources=dict(resources())
         ),
-    )
-    return sensor.evaluate_tick(context)
+    ) as context:
+        return sensor.evaluate_tick(context)
 
 
 def test_a_file_is_noticed_and_read_by_one_run(shop: Shop) -> None:

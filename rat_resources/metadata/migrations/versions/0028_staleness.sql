@@ -205,7 +205,12 @@ moved AS (
     ) AS news
     WHERE NOT made.is_view
         AND stands.snapshot_id IS DISTINCT FROM pin.snapshot_id
-        AND (news.since IS NOT NULL OR newest.snapshot_id IS DISTINCT FROM stands.snapshot_id)
+        AND (
+            news.since IS NOT NULL
+            -- What somebody else committed since it was described may have been read already.
+            OR newest.snapshot_id IS DISTINCT FROM stands.snapshot_id
+                AND stands.updated_at > made.started_at
+        )
 ),
 -- Files that it has not read.
 landed AS (
