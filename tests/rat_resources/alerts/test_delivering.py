@@ -20,6 +20,7 @@ from rat_resources.alerts.http_sender import HttpSender, Patience
 from rat_resources.alerts.outbox import Outbox
 from rat_resources.alerts.routing import route
 from rat_resources.metadata import Metadata
+from rat_resources.platform import opened, platform
 from tests.rat_resources.alerts.receiver import Receiver, Reply, receiving
 from tests.rat_resources.alerts.told import define, happen, make_due, rows
 
@@ -394,6 +395,9 @@ def test_the_commands_send_and_try_again(
     none = CliRunner().invoke(rat, ["alert", "retry", second])
     again = CliRunner().invoke(rat, ["deliver", "--json"])
     wrong = CliRunner().invoke(rat, ["alert", "retry", "pigeon"])
+    # What the commands opened, which no fixture knows.
+    platform().metadata.dispose()
+    opened.cache_clear()
 
     assert sent.output == "2 routed, 2 failed\n"
     assert one.output == rest.output == "1 failed delivery queued anew\n"
