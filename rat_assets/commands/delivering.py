@@ -14,7 +14,7 @@ from rat_assets.commands.opening import open_platform
 from rat_resources.alerts import deliveries
 from rat_resources.alerts.delivering import Deliverer, Tally
 from rat_resources.alerts.outbox import Outbox
-from rat_resources.errors import NotFoundError
+from rat_resources.errors import MetadataError, NotFoundError
 
 PAUSE = 1.0  # seconds, where nothing is due
 FAILED = 1
@@ -39,10 +39,17 @@ def deliver(*, watch: bool, threads: int, as_json: bool) -> int:
         if watch and not as_json:
             click.echo(str(tally))
 
+    troubles: list[str] = []
+
+    def complain(error: MetadataError) -> None:
+        if str(error) not in troubles:
+            click.echo(f"rat: {error}; waiting for it", err=True)
+            troubles[:] = [str(error)]
+
     try:
         with stopping(deliverer.stopped):
             if watch:
-                deliverer.watch(pause=PAUSE, told=tell)
+                deliverer.watch(pause=PAUSE, told=tell, troubled=complain)
             else:
                 tell(deliverer.run())
     finally:

@@ -18,6 +18,7 @@ from rat_resources.alerts import deliveries, routing
 from rat_resources.alerts.deliveries import OFF, Claimed, Outcome, Terms
 from rat_resources.alerts.outbox import Outbox
 from rat_resources.alerts.receipts import DeliveryError, PassingError
+from rat_resources.errors import MetadataError
 from rat_resources.metadata import Metadata
 from rat_resources.workers import this_worker
 
@@ -121,10 +122,25 @@ class Deliverer:
             round_.go()
         return tally
 
-    def watch(self, *, pause: float, told: Callable[[Tally], None]) -> None:
-        """Run again and again until somebody stops it, after a pause where nothing was due."""
+    def watch(
+        self,
+        *,
+        pause: float,
+        told: Callable[[Tally], None],
+        troubled: Callable[[MetadataError], None],
+    ) -> None:
+        """Run again and again until somebody stops it, after a pause where nothing was due.
+
+        A Postgres that is gone is *troubled* about, and waited for.
+        """
         while not self.stopped.is_set():
-            tally = self.run()
+            try:
+                tally = self.run()
+            except MetadataError as error:
+                # What was sent and not settled is sent again when its lease has lapsed.
+                troubled(error)
+                self.stopped.wait(pause)
+                continue
             if not tally.is_empty:
                 told(tally)
             if not tally.delivered:

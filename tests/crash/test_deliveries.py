@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from sqlalchemy import text
@@ -31,6 +32,7 @@ from rat_resources.alerts.delivering import Deliverer
 from rat_resources.alerts.events import Event, Payload
 from rat_resources.alerts.http_sender import HttpSender, Patience
 from rat_resources.alerts.outbox import Outbox
+from rat_resources.errors import MetadataError
 from rat_resources.metadata import Metadata
 from tests.rat_resources.alerts.receiver import Receiver, Reply, receiving
 from tests.servers import certificates as authority
@@ -162,6 +164,11 @@ def defined(id: uuid.UUID, name: str, config: dict[str, object]) -> Definition:
     )
 
 
+def give_up(error: MetadataError) -> NoReturn:
+    """Nothing happens to Postgres here."""
+    raise error
+
+
 def work(dsn: str, ca: str, smtp: str) -> None:
     """Be a worker until somebody says stop."""
     outbox = Outbox(
@@ -173,7 +180,7 @@ def work(dsn: str, ca: str, smtp: str) -> None:
     with Metadata.connect(dsn) as metadata:
         deliverer = Deliverer(metadata, outbox, "default", terms=TERMS)
         signal.signal(signal.SIGTERM, lambda *_: deliverer.stopped.set())
-        deliverer.watch(pause=0.05, told=lambda _tally: None)
+        deliverer.watch(pause=0.05, told=lambda _tally: None, troubled=give_up)
     outbox.close()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import text
+from sqlalchemy import URL, text
 
 from rat_assets.cli import rat
 from rat_resources.alerts import deliveries
@@ -19,8 +19,10 @@ from rat_resources.alerts.delivering import Deliverer, Slowness
 from rat_resources.alerts.http_sender import HttpSender, Patience
 from rat_resources.alerts.outbox import Outbox
 from rat_resources.alerts.routing import route
+from rat_resources.errors import MetadataError
 from rat_resources.metadata import Metadata
 from rat_resources.platform import opened, platform
+from tests.conftest import administrate
 from tests.rat_resources.alerts.receiver import Receiver, Reply, receiving
 from tests.rat_resources.alerts.told import define, happen, make_due, rows
 
@@ -379,6 +381,31 @@ def test_what_waited_too_long_is_given_back_before_its_lease_lapses(
     (row,) = found(deliverer)
     assert (row.status, row.attempt) == ("retrying", 0)
     assert not receiver.requests
+
+
+def test_a_worker_outlives_a_postgres_that_is_gone_for_a_while(
+    deliverer: Deliverer, receiver: Receiver, server: URL
+) -> None:
+    name = deliverer.metadata.url.database
+    tell(deliverer, receiver, 1)
+    troubles = []
+
+    def come_back(error: MetadataError) -> None:
+        troubles.append(error)
+        administrate(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+    administrate(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+    administrate(
+        server,
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'",
+    )
+    deliverer.watch(
+        pause=0.01, told=lambda _: deliverer.stopped.set(), troubled=come_back
+    )
+
+    assert troubles
+    assert len(receiver.requests) == 1
+    assert [row.status for row in found(deliverer)] == ["delivered"]
 
 
 def test_the_commands_send_and_try_again(
