@@ -8,7 +8,6 @@ as of a correction. Which rows those are is told by the partitions of the files,
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
@@ -27,7 +26,6 @@ from rat_resources.publishing import RUN_ID
 from rat_resources.row_filters import WHOLE, RowFilter
 from rat_resources.runs import Pin
 
-MOST_COMMITS = 500  # that one look goes back
 MOST_VALUES = 1_000  # of a partition's column
 NAMESPACE = uuid.UUID("5a5f2b57-3d5c-5b0e-9a51-0d2b6f1c9b33")
 
@@ -60,8 +58,10 @@ def look(whole: Platform, *, since: str | None) -> tuple[str, list[TableName]]:
 def committed(whole: Platform, head: str, since: str) -> Iterator[Change]:
     """What commits that are no run's put on main, the oldest first."""
     history = whole.lake.refs.history(f"@{head}", until=since)
-    for commit in reversed(list(islice(history, MOST_COMMITS))):
-        if RUN_ID not in commit.properties and commit.parents:
+    # However long nobody looked: of runs' commits nothing is kept.
+    others = [each for each in history if RUN_ID not in each.properties]
+    for commit in reversed(others):
+        if commit.parents:
             yield from changes_of(whole, commit)
 
 
