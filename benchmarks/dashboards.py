@@ -18,7 +18,7 @@ from statistics import median, quantiles
 
 from sqlalchemy import text
 
-from benchmarks import history
+from benchmarks import past_runs
 from benchmarks.paper import Figures, keep, ms, s
 from benchmarks.place import Place, kept_place, own_place, seconds
 from rat_resources import mirror
@@ -42,7 +42,7 @@ def main() -> None:
 
         metadata = platform().metadata
         RatStorage(metadata.dagster_url).dispose()  # the mirror reads Dagster's tables
-        year = history.year(metadata, scale=scale)
+        year = past_runs.year(metadata, scale=scale)
         parts: list[Figures | str] = [
             measure_questions(place, metadata, as_of=year.ends_at),
             measure_sizes(metadata),
@@ -161,7 +161,7 @@ def measure_sizes(metadata: Metadata) -> Figures:
 def read_sizes(metadata: Metadata) -> Iterator[tuple[str, ...]]:
     """The rows and the bytes of every large table, and the whole."""
     with metadata.engine.connect() as connection:
-        for table in history.TABLES:
+        for table in past_runs.TABLES:
             size = text(
                 f"SELECT count(*), pg_table_size('{table}'), pg_indexes_size('{table}')"
                 f" FROM {table}"

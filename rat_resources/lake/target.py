@@ -26,9 +26,10 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from rat_resources.lake.committing import commit_files
 from rat_resources.lake.partitioning import PartitionField, partition_spec
 from rat_resources.lake.reading import Tasks
-from rat_resources.lake.writing import TABLE_PROPERTIES, commit_files
+from rat_resources.lake.writing import TABLE_PROPERTIES
 from rat_resources.names import TableName
 
 # Type checkers know pydantic's models by their aliases only, which are no Python names.

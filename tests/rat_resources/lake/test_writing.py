@@ -12,8 +12,9 @@ from pyiceberg.exceptions import CommitFailedException
 
 from rat_resources.errors import QueryError, SchemaChangeError
 from rat_resources.lake import writing
+from rat_resources.lake.committing import SNAPSHOTS_KEPT, commit_files
 from rat_resources.lake.partitioning import PartitionField
-from rat_resources.lake.writing import SNAPSHOTS_KEPT, commit_files, write_files
+from rat_resources.lake.writing import write_files
 from rat_resources.places import Place
 from tests.rat_resources.lake.tables import (
     in_a_folder,
