@@ -1,25 +1,50 @@
-"""Committing: data files become one snapshot of a table.
+"""Committing: data files and delete files become one snapshot of a table.
 
-What the files hold is `writing`; whether anybody sees the snapshot is for the catalog to say.
+What the files hold is `writing` and `positions`; whether anybody sees the snapshot is for the catalog
+to say.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, ValidationError
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, ManifestEntry, ManifestFile
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriter,
+    ManifestWriterV2,
+)
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Transaction
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.delete_file_index import _applies_to_data_file
+from pyiceberg.table.snapshots import (
+    Operation,
+    Summary,
+    UpdateMetrics,
+    update_snapshot_summaries,
+)
 from pyiceberg.table.update.snapshot import (
     ExpireSnapshots,
     _ManifestMergeManager,
     _OverwriteFiles,
 )
+from pyiceberg.typedef import EMPTY_DICT, Record
 
 SNAPSHOTS_KEPT = 50
 MANIFEST_SIZE = 8 * 1024 * 1024
 MANIFESTS_UNMERGED = 100
+ROWS = (
+    "rat.rows"  # how many rows a snapshot of ours has, those that are deleted left out
+)
+
+_KINDS = {True: ManifestContent.DATA, False: ManifestContent.DELETES}
 
 
 def commit_files(
@@ -28,12 +53,23 @@ def commit_files(
     io: FileIO,
     added: Sequence[DataFile],
     removed: Sequence[DataFile],
+    deletes: Sequence[DataFile] = (),
+    rows: int | None = None,
+    operation: Operation | None = None,
 ) -> None:
-    """Stage one snapshot that adds and removes these files, and let go of the oldest snapshots."""
+    """Stage one snapshot that adds and removes these files, and let go of the oldest snapshots.
+
+    *deletes* are the delete files that are added; *removed* may hold both kinds. Delete files that
+    speak of removed data files alone go with them. *rows* are those that the table then has.
+    """
+    usual = Operation.OVERWRITE if removed or deletes else Operation.APPEND
+    properties = {} if rows is None else {ROWS: str(rows)}
     producer = _Replace(
-        Operation.OVERWRITE if removed else Operation.APPEND, transaction, io
+        operation or usual, transaction, io, snapshot_properties=properties
     )
     for file in added:
+        file.spec_id = transaction.table_metadata.default_spec_id
+    for file in (*added, *deletes):
         producer.append_data_file(file)
     for file in removed:
         producer.delete_data_file(file)
@@ -57,7 +93,7 @@ def _let_go_of_snapshots(transaction: Transaction) -> None:
 
 
 class _Replace(_OverwriteFiles):
-    """PyIceberg's overwrite, made to merge manifests and never to be repeated on another base.
+    """PyIceberg's overwrite, made to write deletes, to merge manifests, and never to be repeated.
 
     It leans on private names of PyIceberg 0.12; the tests of `commit_files` notice when they move.
     """
@@ -71,33 +107,257 @@ class _Replace(_OverwriteFiles):
     def _build_delete_files_partition_predicate(self) -> None:
         """Nothing: the files to delete are known by name (and NaN has no predicate)."""
 
-    def _build_manifest_evaluator(self, spec_id: int) -> Any:  # noqa: ANN401, ARG002
-        return lambda _manifest: bool(self._deleted_data_files)
-
-    def _deleted_entries(self) -> list[ManifestEntry]:
-        columns = {field.field_id for field in self.schema().fields}
-        entries = super()._deleted_entries()
+    def _manifests(self) -> list[ManifestFile]:
+        known = self._known_manifests()
+        kept: list[ManifestFile] = []
+        leaving: list[ManifestEntry] = []
+        for manifest, entries in self._leaving(known):
+            leaving += entries
+            kept += self._without(manifest, entries) if entries else [manifest]
+        self._validate_required_deletes(leaving)
+        added = list(map(self._added_entry, self._added_data_files))
         # A spec whose column is gone cannot be written any more.
-        readable = {
-            spec_id
-            for spec_id, spec in self._transaction.table_metadata.specs().items()
-            if {field.source_id for field in spec.fields} <= columns
-        }
-        return [entry for entry in entries if entry.data_file.spec_id in readable]
-
-    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
-        alive = [
-            manifest
-            for manifest in manifests
-            if manifest.added_snapshot_id == self._snapshot_id
-            or manifest.has_added_files()
-            or manifest.has_existing_files()
+        gone = [
+            self._deleted_entry(entry)
+            for entry in leaving
+            if self._is_writable(entry.data_file.spec_id)
         ]
-        merger: _ManifestMergeManager[_OverwriteFiles] = _ManifestMergeManager(
-            target_size_bytes=MANIFEST_SIZE,
-            min_count_to_merge=MANIFESTS_UNMERGED,
-            merge_enabled=True,
-            snapshot_producer=self,
+        written = [
+            self._write_manifest(entries, spec_id=spec_id, content=content)
+            for each in (added, gone)
+            for (content, spec_id), entries in _by_manifest(each).items()
+        ]
+        self._deleted_data_files |= {entry.data_file for entry in leaving}
+        return self._merged([*written, *kept])
+
+    def _known_manifests(self) -> list[ManifestFile]:
+        """The manifests of the base that still name a file."""
+        metadata = self._transaction.table_metadata
+        if self._parent_snapshot_id is None:
+            return []
+        snapshot = metadata.snapshot_by_id(self._parent_snapshot_id)
+        return [
+            manifest
+            for manifest in (snapshot.manifests(self._io) if snapshot else ())
+            if manifest.has_added_files() or manifest.has_existing_files()
+        ]
+
+    def _leaving(
+        self, known: Sequence[ManifestFile]
+    ) -> Iterator[tuple[ManifestFile, list[ManifestEntry]]]:
+        """Each manifest of the base, with those of its files that leave the table.
+
+        Nothing is read of manifests that can hold none of them.
+        """
+        has_data = any(map(_is_data, self._deleted_data_files))
+        staying: list[ManifestEntry] = []
+        for manifest in known:
+            if manifest.content is not ManifestContent.DATA:
+                continue
+            entries = self.fetch_manifest_entry(manifest) if has_data else []
+            leaving = [e for e in entries if e.data_file in self._deleted_data_files]
+            staying += (
+                e for e in entries if e.data_file not in self._deleted_data_files
+            )
+            yield manifest, leaving
+        is_needed = _still_needed(staying)
+        for manifest in known:
+            if manifest.content is ManifestContent.DATA:
+                continue
+            entries = (
+                self.fetch_manifest_entry(manifest) if self._deleted_data_files else []
+            )
+            yield (
+                manifest,
+                [
+                    entry
+                    for entry in entries
+                    if entry.data_file in self._deleted_data_files
+                    or (has_data and not is_needed(entry))
+                ],
+            )
+
+    def _without(
+        self, manifest: ManifestFile, leaving: Sequence[ManifestEntry]
+    ) -> list[ManifestFile]:
+        """The manifest written anew for the files that stay; none where none does."""
+        gone = {entry.data_file for entry in leaving}
+        staying = [
+            _entry_as(ManifestEntryStatus.EXISTING, entry, snapshot=entry.snapshot_id)
+            for entry in self.fetch_manifest_entry(manifest)
+            if entry.data_file not in gone
+        ]
+        if not staying:
+            return []
+        spec_id = manifest.partition_spec_id
+        return [
+            self._write_manifest(staying, spec_id=spec_id, content=manifest.content)
+        ]
+
+    def _is_writable(self, spec_id: int) -> bool:
+        columns = {field.field_id for field in self.schema().fields}
+        return {field.source_id for field in self.spec(spec_id).fields} <= columns
+
+    def _added_entry(self, file: DataFile) -> ManifestEntry:
+        return ManifestEntry.from_args(
+            status=ManifestEntryStatus.ADDED,
+            snapshot_id=self._snapshot_id,
+            sequence_number=None,
+            file_sequence_number=None,
+            data_file=file,
         )
-        data = [m for m in alive if m.content.name == "DATA"]
-        return merger.merge_manifests(data) + [m for m in alive if m not in data]
+
+    def _deleted_entry(self, entry: ManifestEntry) -> ManifestEntry:
+        return _entry_as(ManifestEntryStatus.DELETED, entry, snapshot=self._snapshot_id)
+
+    def _write_manifest(
+        self,
+        entries: Iterable[ManifestEntry],
+        *,
+        spec_id: int,
+        content: ManifestContent,
+    ) -> ManifestFile:
+        spec = self.spec(spec_id)
+        with self._manifest_writer(spec=spec, content=content) as writer:
+            for entry in entries:
+                writer.add_entry(entry)
+        return writer.to_manifest_file()
+
+    def _manifest_writer(
+        self, spec: PartitionSpec, *, content: ManifestContent
+    ) -> ManifestWriter:
+        if content is ManifestContent.DATA:
+            return self.new_manifest_writer(spec)
+        if self._transaction.table_metadata.format_version != 2:  # noqa: PLR2004
+            message = "deletes can be written to tables of format version 2 only"
+            raise ValidationError(message)
+        return _DeletesWriter(
+            spec,
+            self.schema(),
+            self.new_manifest_output(),
+            self._snapshot_id,
+            self._compression,
+        )
+
+    def _merged(self, manifests: Sequence[ManifestFile]) -> list[ManifestFile]:
+        """The manifests, many small ones put together; PyIceberg would leave those of deletes."""
+        merged = []
+        for content in (ManifestContent.DATA, ManifestContent.DELETES):
+            side: Any = _Side(self, content)
+            merger: _ManifestMergeManager[_OverwriteFiles] = _ManifestMergeManager(
+                target_size_bytes=MANIFEST_SIZE,
+                min_count_to_merge=MANIFESTS_UNMERGED,
+                merge_enabled=True,
+                snapshot_producer=side,
+            )
+            merged += merger.merge_manifests(
+                [m for m in manifests if m.content is content]
+            )
+        return merged
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        # PyIceberg's takes every added file for one of the newest spec, and knows no `replace`.
+        metrics = UpdateMetrics()
+        for file in self._added_data_files:
+            metrics.add_file(file)
+        for file in self._deleted_data_files:
+            metrics.remove_file(file)
+        touched = {
+            (file.spec_id, file.partition)
+            for file in (*self._added_data_files, *self._deleted_data_files)
+            if len(file.partition)
+        }
+        partitions = {"changed-partition-count": str(len(touched))} if touched else {}
+        metadata = self._transaction.table_metadata
+        parent = self._parent_snapshot_id
+        previous = None if parent is None else metadata.snapshot_by_id(parent)
+        summary = update_snapshot_summaries(
+            Summary(
+                Operation.OVERWRITE,
+                **metrics.to_dict(),
+                **partitions,
+                **snapshot_properties,
+            ),
+            previous_summary=previous.summary if previous else None,
+        )
+        return Summary(self._operation, **summary.additional_properties)
+
+
+class _Side:
+    """What PyIceberg's merging of manifests asks of a snapshot, for manifests of one content."""
+
+    def __init__(self, producer: _Replace, content: ManifestContent) -> None:
+        self.new_manifest_writer: Callable[..., ManifestWriter] = partial(
+            producer._manifest_writer,  # noqa: SLF001 - ours
+            content=content,
+        )
+        self.spec = producer.spec
+        self.fetch_manifest_entry = producer.fetch_manifest_entry
+        self.snapshot_id = producer.snapshot_id
+
+
+class _DeletesWriter(ManifestWriterV2):
+    """A manifest of delete files; PyIceberg's says of itself that its files hold data."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
+
+
+def _is_data(file: DataFile) -> bool:
+    return file.content is DataFileContent.DATA
+
+
+def _by_manifest(
+    entries: Iterable[ManifestEntry],
+) -> Mapping[tuple[ManifestContent, int], list[ManifestEntry]]:
+    """The entries as they go into manifests: each has one content and one spec."""
+    groups: dict[tuple[ManifestContent, int], list[ManifestEntry]] = defaultdict(list)
+    for entry in entries:
+        file = entry.data_file
+        groups[_KINDS[_is_data(file)], file.spec_id].append(entry)
+    return groups
+
+
+def _entry_as(
+    status: ManifestEntryStatus, entry: ManifestEntry, *, snapshot: int | None
+) -> ManifestEntry:
+    return ManifestEntry.from_args(
+        status=status,
+        snapshot_id=snapshot,
+        sequence_number=entry.sequence_number,
+        file_sequence_number=entry.file_sequence_number,
+        data_file=entry.data_file,
+    )
+
+
+def _still_needed(staying: Iterable[ManifestEntry]) -> Callable[[ManifestEntry], bool]:
+    """Tells of a delete file whether any of the data files that stay may have rows it deletes."""
+    everywhere: list[ManifestEntry] = []
+    divided: dict[tuple[int, Record], list[ManifestEntry]] = defaultdict(list)
+    for entry in staying:
+        file = entry.data_file
+        everywhere.append(entry)
+        divided[file.spec_id, file.partition].append(entry)
+
+    def is_needed(delete: ManifestEntry) -> bool:
+        file = delete.data_file
+        if file.content is DataFileContent.EQUALITY_DELETES:
+            # Without a partition it speaks of the files of every spec.
+            met = (
+                divided[file.spec_id, file.partition] if file.partition else everywhere
+            )
+            return any(_age(each) < _age(delete) for each in met)
+        return any(
+            _age(each) <= _age(delete) and _applies_to_data_file(file, each.data_file)
+            for each in divided[file.spec_id, file.partition]
+        )
+
+    return is_needed
+
+
+def _age(entry: ManifestEntry) -> int:
+    return entry.sequence_number or 0

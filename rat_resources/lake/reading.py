@@ -17,6 +17,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.metadata import TableMetadata
 
+from rat_resources.lake.committing import ROWS
 from rat_resources.lake.locations import (
     duckdb_path,
     is_local,
@@ -68,6 +69,8 @@ def row_count(table: Table, *, snapshot_id: int | None = None) -> int:
     if snapshot is None:
         return 0
     summary = snapshot.summary
+    if summary is not None and summary[ROWS]:
+        return int(summary[ROWS] or 0)
     if summary is not None and summary["total-delete-files"] == "0":
         return int(summary["total-records"] or 0)
     tasks = list(table.scan(snapshot_id=snapshot_id).plan_files())

@@ -15,6 +15,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import DataScan, Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import (
     AddPartitionSpecUpdate,
     AddSchemaUpdate,
@@ -28,7 +29,7 @@ from pyiceberg.table.update import (
 
 from rat_resources.lake.committing import commit_files
 from rat_resources.lake.partitioning import PartitionField, partition_spec
-from rat_resources.lake.reading import Tasks
+from rat_resources.lake.reading import Tasks, row_count
 from rat_resources.lake.writing import TABLE_PROPERTIES
 from rat_resources.names import TableName
 
@@ -83,14 +84,54 @@ class Target:
             return self.plan()
 
     def commit(
-        self, *, added: Sequence[DataFile], removed: Sequence[DataFile]
+        self,
+        *,
+        added: Sequence[DataFile],
+        removed: Sequence[DataFile],
+        deletes: Sequence[DataFile] = (),
+        rows: int | None = None,
+        operation: Operation | None = None,
     ) -> Table | None:
-        """Make everything visible at once; the table, or None when there was nothing to do."""
-        if added or removed:
-            commit_files(self.transaction, io=self.io, added=added, removed=removed)
+        """Make everything visible at once; the table, or None when there was nothing to do.
+
+        *rows* are those that the table then has. They must be told where rows are deleted, or files
+        go from a table with deletes, unless the rows stay the same (a *replace* operation).
+        """
+        if added or removed or deletes:
+            if rows is None:
+                rows = self._rows_then(
+                    added=added, removed=removed, deletes=deletes, operation=operation
+                )
+            commit_files(
+                self.transaction,
+                io=self.io,
+                added=added,
+                removed=removed,
+                deletes=deletes,
+                rows=rows,
+                operation=operation,
+            )
         if self.table is not None and not self.transaction._updates:  # noqa: SLF001 - the only place that knows
             return None
         return self.transaction.commit_transaction()
+
+    def _rows_then(
+        self,
+        *,
+        added: Sequence[DataFile],
+        removed: Sequence[DataFile],
+        deletes: Sequence[DataFile],
+        operation: Operation | None,
+    ) -> int:
+        before = 0 if self.table is None else row_count(self.table)
+        if operation is Operation.REPLACE:
+            return before
+        tasks = self.plan().values() if removed else ()
+        if deletes or any(task.delete_files for task in tasks):
+            message = "say how many rows the table then has"
+            raise ValueError(message)
+        after = before + sum(file.record_count for file in added)
+        return after - sum(file.record_count for file in removed)
 
 
 def create_target(
