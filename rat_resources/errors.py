@@ -20,6 +20,7 @@
     │   │   └── OutageError     … the storage is gone or overloaded, whatever was asked of it
     │   ├── CatalogError        … the server of the refs cannot be reached or used
     │   ├── BackupError         … a backup cannot be made, read, or restored here
+    │   ├── CollectionError     … nobody can tell which files of the lake are needed, or whose they are
     │   ├── PartnerError        … a partner's API cannot be asked, or answers with nonsense
     │   └── ExhaustedError      … memory or disk ran out
     └── RetryError              nobody: the same thing again may succeed
@@ -149,6 +150,10 @@ class CatalogError(OperatorError):
 
 class BackupError(OperatorError):
     """The backup cannot be used."""
+
+
+class CollectionError(OperatorError):
+    """No file of the lake may be removed now."""
 
 
 class PartnerError(OperatorError):
