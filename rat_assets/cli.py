@@ -832,6 +832,25 @@ def clean(*, dry_run: bool, as_json: bool) -> int:
 
 
 @rat.command()
+@click.argument("tables", nargs=-1, metavar="[TABLE…]")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@as_json
+def maintain(tables: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
+    """Keep tables fast: fewer files, no dead rows, no old snapshots.
+
+    No row changes, and nothing runs because of it. Without TABLE it is all of them, and files
+    that nothing needs any more are removed at the end.
+
+    \b
+    Examples: rat maintain --dry-run
+              rat maintain nyc.silver.flights
+    """
+    from rat_assets.commands import maintaining
+
+    return maintaining.maintain(tables, dry_run=dry_run, as_json=as_json)
+
+
+@rat.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path) -> None:
     """Write everything that RAT knows into FILE, at one moment.
