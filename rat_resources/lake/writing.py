@@ -83,7 +83,7 @@ def write_files(
     The query returns the table's columns by name; each is cast to the table's type.
     """
     faults.point("write")
-    folder = _data_folder(metadata)
+    folder = data_folder(metadata)
     if metadata.spec().is_unpartitioned():
         rows = _cast_rows(query, schema=metadata.schema())
         files = _copy(connection, rows, folder=folder, metadata=metadata)
@@ -96,7 +96,8 @@ def write_files(
     ]
 
 
-def _data_folder(metadata: TableMetadata) -> str:
+def data_folder(metadata: TableMetadata) -> str:
+    """Where the files of a table are."""
     root = metadata.properties.get("write.data.path", f"{metadata.location}/data")
     return root.rstrip("/")
 
