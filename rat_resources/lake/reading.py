@@ -93,12 +93,7 @@ def select_rows(
     With *positions* each row also says where it is: FILE is the number of its task, POSITION its
     place in that file; a row has the same ones in every query.
     """
-    mapped = metadata.name_mapping() is not None
-    direct = {
-        n: t
-        for n, t in let_in(connection, tasks).items()
-        if _is_direct(t, io=io, mapped=mapped)
-    }
+    direct = placed(connection, tasks, metadata=metadata, io=io)
     others = {n: t for n, t in tasks.items() if n not in direct}
     queries = []
     if direct:
@@ -109,6 +104,22 @@ def select_rows(
         )
         queries.append(_select_copied(copied, schema=schema, positions=positions))
     return " UNION ALL ".join(queries) or _select_nothing(schema, positions=positions)
+
+
+def placed(
+    connection: DuckDBPyConnection,
+    tasks: Tasks,
+    *,
+    metadata: TableMetadata,
+    io: FileIO,
+) -> Tasks:
+    """Those of *tasks* where POSITION is the place in the file that a position delete speaks of."""
+    mapped = metadata.name_mapping() is not None
+    return {
+        n: t
+        for n, t in let_in(connection, tasks).items()
+        if _is_direct(t, io=io, mapped=mapped)
+    }
 
 
 def let_in(connection: DuckDBPyConnection, tasks: Tasks) -> Tasks:
