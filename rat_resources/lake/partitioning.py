@@ -25,11 +25,14 @@ from pyiceberg.transforms import (
     TruncateTransform,
     YearTransform,
 )
-from pyiceberg.typedef import Record
 from pyiceberg.types import (
+    BinaryType,
     DateType,
     IcebergType,
+    IntegerType,
+    LongType,
     NestedField,
+    StringType,
     TimestampType,
     TimestamptzType,
     TimeType,
@@ -41,6 +44,7 @@ from rat_resources.lake.sql import quote
 from rat_resources.lake.types import sql_type, type_words
 
 FIRST_FIELD_ID = 1000
+MICROS_PER_HOUR = 3_600_000_000
 
 AnyTransform = Transform[Any, Any]
 
@@ -205,21 +209,63 @@ def _partition_sql(
     column: str,
     column_type: IcebergType,
 ) -> str:
-    if isinstance(transform, IdentityTransform):
-        return stored_value(quote(column), column_type=column_type)
+    native = _native_sql(transform, quote(column), column_type=column_type)
+    if native is not None:
+        return native
     function = f"rat_partition_{uuid4().hex}"
-    result_type = transform.result_type(column_type)
-    # Iceberg keeps the days of the day transform as a number.
-    result = "INTEGER" if isinstance(result_type, DateType) else sql_type(result_type)
     connection.create_function(
         function,
         _over_arrow(transform, column_type=column_type),
         [sql_type(column_type)],
-        result,
+        sql_type(transform.result_type(column_type)),
         type=PythonUDFType.ARROW,
         null_handling=FunctionNullHandling.SPECIAL,
     )
     return f"{function}({quote(column)})"
+
+
+def _native_sql(  # noqa: PLR0911 - a line a transform
+    transform: AnyTransform, value: str, *, column_type: IcebergType
+) -> str | None:
+    """The transform of *value* in SQL, exactly as Iceberg defines it; None where SQL has none."""
+    # The zone of the session, whatever it is, is none of Iceberg's business.
+    moment = (
+        f"timezone('UTC', {value})"
+        if isinstance(column_type, TimestamptzType)
+        else value
+    )
+    match transform:
+        case IdentityTransform():
+            return stored_value(value, column_type=column_type)
+        case YearTransform():
+            return f"(year({moment}) - 1970)::INTEGER"
+        case MonthTransform():
+            return f"((year({moment}) - 1970) * 12 + month({moment}) - 1)::INTEGER"
+        case DayTransform():
+            return f"({moment}::DATE - DATE '1970-01-01')::INTEGER"
+        case HourTransform():
+            return f"{_floor(f'epoch_us({moment})', MICROS_PER_HOUR, divide=True)}::INTEGER"
+        case TruncateTransform():
+            return _truncated(value, transform.width, column_type=column_type)
+    return None
+
+
+def _truncated(value: str, width: int, *, column_type: IcebergType) -> str | None:
+    match column_type:
+        case IntegerType() | LongType():
+            return f"{_floor(value, width)}::{sql_type(column_type)}"
+        case StringType():
+            return f"left({value}, {width})"
+        case BinaryType():
+            return f"({value})[1:{width}]"
+    return None
+
+
+def _floor(value: str, width: int, *, divide: bool = False) -> str:
+    """The greatest multiple of *width* that is not above *value*; or which one it is."""
+    # Of a negative number SQL's remainder is negative.
+    low = f"({value} - (({value} % {width}) + {width}) % {width})"
+    return f"({low} // {width})" if divide else low
 
 
 def _over_arrow(
@@ -253,8 +299,3 @@ def stored_value(expression: str, *, column_type: IcebergType) -> str:
         case TimestampType() | TimestamptzType() | TimeType():
             return f"epoch_us({expression})"
     return expression
-
-
-def partition_record(values: Sequence[object]) -> Record:
-    """The values of one partition in the order of the spec's fields."""
-    return Record(*(v.bytes if isinstance(v, UUID) else v for v in values))

@@ -1,38 +1,30 @@
-"""Writing: rows from DuckDB become Parquet files of a table.
+"""Writing: rows from DuckDB become Parquet files of a table, in its types, order and partitions.
 
 Files that no commit has named are orphans and harm nobody. Which rows are written is `strategies`,
-how files become a snapshot is `committing`.
+how DuckDB writes a file is `copying`, what manifests say of it `data_files`, and how files become a
+snapshot `committing`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
-from pyarrow.parquet import FileMetaData
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import (
-    compute_statistics_plan,
-    data_file_statistics_from_parquet_metadata,
-)
-from pyiceberg.manifest import (
-    DataFile,
-    DataFileContent,
-    FileFormat,
-)
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from rat_resources import faults
-from rat_resources.errors import StoreError
+from rat_resources.lake.copying import Shape, copy_partitions, copy_rows
+from rat_resources.lake.data_files import describe_file
 from rat_resources.lake.evolution import SchemaChange
-from rat_resources.lake.locations import read_footer, remove_files, writable
-from rat_resources.lake.partitioning import partition_columns, partition_record
-from rat_resources.lake.sql import literal, quote, same_keys
+from rat_resources.lake.partition_values import PartitionKeys
+from rat_resources.lake.partitioning import partition_columns
+from rat_resources.lake.sorting import SortField, is_told, sorted_by
+from rat_resources.lake.sql import quote
 from rat_resources.lake.types import sql_type
 
 TABLE_PROPERTIES = {
@@ -43,6 +35,7 @@ TABLE_PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
 }
 FILE_SIZE = 256 * 1024 * 1024
+TARGET_SIZE = "write.target-file-size-bytes"  # Iceberg's own name for it
 PARTITION = "__rat_partition"
 
 
@@ -76,24 +69,54 @@ class Written:
 
 
 def write_files(
-    connection: DuckDBPyConnection, query: str, *, metadata: TableMetadata, io: FileIO
+    connection: DuckDBPyConnection,
+    query: str,
+    *,
+    metadata: TableMetadata,
+    io: FileIO,
+    order_by: Sequence[SortField] | None = None,
+    file_size: int | None = None,
 ) -> list[DataFile]:
     """Write the rows of *query* to new files of the table, without telling anybody about them.
 
-    The query returns the table's columns by name; each is cast to the table's type.
+    The query returns the table's columns by name; each is cast to the table's type. The rows are
+    sorted and the files sized as the table's metadata says, unless it is said here.
     """
     faults.point("write")
     folder = data_folder(metadata)
+    order = sorted_by(metadata) if order_by is None else tuple(order_by)
+    shape = Shape(file_size or target_size(metadata), _options(metadata))
+    rows = cast_rows(query, schema=metadata.schema())
     if metadata.spec().is_unpartitioned():
-        rows = _cast_rows(query, schema=metadata.schema())
-        files = _copy(connection, rows, folder=folder, metadata=metadata)
-        written = [(path, Record()) for path, _ in files]
+        ordered = f"{rows}{_order_by([field.sql for field in order])}"
+        files = copy_rows(connection, ordered, folder=folder, shape=shape)
+        written = [(file.location, Record()) for file in files]
     else:
-        written = _copy_partitioned(connection, query, folder=folder, metadata=metadata)
+        written = _copy_partitioned(
+            connection, rows, folder=folder, metadata=metadata, order=order, shape=shape
+        )
+    told = metadata.default_sort_order_id if is_told(metadata, order) else None
     return [
-        _data_file(path, partition=partition, metadata=metadata, io=io)
+        describe_file(
+            path, partition=partition, metadata=metadata, io=io, sort_order_id=told
+        )
         for path, partition in written
     ]
+
+
+def target_size(metadata: TableMetadata) -> int:
+    """Near which size, in bytes, the table's files end."""
+    said = metadata.properties.get(TARGET_SIZE, "")
+    return int(said) if said.isdecimal() and int(said) else FILE_SIZE
+
+
+def _options(metadata: TableMetadata) -> str:
+    ids = _field_ids(metadata.schema().fields)
+    return f", COMPRESSION zstd, FIELD_IDS {ids}"
+
+
+def _order_by(terms: Sequence[str]) -> str:
+    return f" ORDER BY {', '.join(terms)}" if terms else ""
 
 
 def data_folder(metadata: TableMetadata) -> str:
@@ -102,40 +125,13 @@ def data_folder(metadata: TableMetadata) -> str:
     return root.rstrip("/")
 
 
-def _cast_rows(query: str, *, schema: Schema, extra: str = "") -> str:
+def cast_rows(query: str, *, schema: Schema) -> str:
+    """A query for the rows of *query* in the columns and types of *schema*."""
     columns = (
         f"CAST({quote(f.name)} AS {sql_type(f.field_type)}) AS {quote(f.name)}"
         for f in schema.fields
     )
-    return f"SELECT {', '.join(columns)}{extra} FROM ({query}) AS rows"
-
-
-def _copy(
-    connection: DuckDBPyConnection,
-    rows: str,
-    *,
-    folder: str,
-    metadata: TableMetadata,
-    options: str = "",
-) -> list[tuple[str, dict[str, str] | None]]:
-    """Copy *rows* to files of their own under *folder*; each one's location and partition key."""
-    name = f"{uuid4().hex}-{{uuid}}"
-    split = options or f", FILE_SIZE_BYTES {FILE_SIZE}"
-    try:
-        with writable(connection, folder) as target:
-            written = connection.execute(
-                f"COPY ({rows}) TO {literal(target)} (FORMAT parquet, COMPRESSION zstd, "
-                f"FIELD_IDS {_field_ids(metadata.schema().fields)}, APPEND, "
-                f"FILENAME_PATTERN {literal(name)}, RETURN_STATS{split})"
-            ).fetchall()
-    except BaseException:
-        # On a full disk the half of a file would be what fills it.
-        with suppress(StoreError):  # where the storage is gone it harms nobody
-            remove_files(folder, start=name.partition("{")[0])
-        raise
-    return [
-        (folder + row[0].removeprefix(target), row[-1]) for row in written if row[1]
-    ]
+    return f"SELECT {', '.join(columns)} FROM ({query}) AS rows"
 
 
 def _field_ids(fields: Iterable[NestedField]) -> str:
@@ -161,105 +157,30 @@ def _ids_of(field_id: int, field_type: IcebergType) -> str:
 
 
 def _copy_partitioned(
-    connection: DuckDBPyConnection, query: str, *, folder: str, metadata: TableMetadata
+    connection: DuckDBPyConnection,
+    rows: str,
+    *,
+    folder: str,
+    metadata: TableMetadata,
+    order: Sequence[SortField],
+    shape: Shape,
 ) -> list[tuple[str, Record]]:
     """Copy each partition's rows to files of its own; each file's location and partition."""
-    schema = metadata.schema()
-    columns = partition_columns(connection, metadata.spec(), schema=schema)
-    keys = [f"{PARTITION}_{number}" for number in range(len(columns))]
-    named = "".join(f", {sql} AS {key}" for sql, key in zip(columns, keys, strict=True))
-    rows = f"SELECT *{named} FROM ({_cast_rows(query, schema=schema)})"
-    partitions = f"rat_partitions_{uuid4().hex}"
-    connection.execute(
-        f"CREATE TEMP TABLE {partitions} AS "
-        f"SELECT row_number() OVER () AS {PARTITION}, * "
-        f"FROM (SELECT DISTINCT {', '.join(keys)} FROM ({rows}))"
+    schema, spec = metadata.schema(), metadata.spec()
+    values = partition_columns(connection, spec, schema=schema)
+    names = [f"{PARTITION}_{number}" for number in range(len(values))]
+    named = "".join(f", {v} AS {name}" for v, name in zip(values, names, strict=True))
+    # Sorted, a partition is written from its first row to its last with few others open; else each
+    # would get a file or a row group of every thread, again and again.
+    sort = _order_by([*names, *(field.sql for field in order)])
+    keys = PartitionKeys.of(spec, schema=schema)
+    files = copy_partitions(
+        connection,
+        f"SELECT * EXCLUDE ({', '.join(names)}), "
+        f"{keys.sql(connection, names)} AS {PARTITION} "
+        f"FROM (SELECT *{named} FROM ({rows})){sort}",
+        key=PARTITION,
+        folder=f"{folder}/{uuid4().hex}",
+        shape=shape,
     )
-    try:
-        # Folders are numbered: a value may be longer than a file name, or look like another one.
-        files = _copy(
-            connection,
-            f"SELECT rows.* EXCLUDE ({', '.join(keys)}), {partitions}.{PARTITION} "
-            f"FROM ({rows}) AS rows JOIN {partitions} "
-            f"ON {same_keys('rows', partitions, names=keys)}",
-            folder=f"{folder}/{uuid4().hex}",
-            metadata=metadata,
-            options=f", PARTITION_BY ({PARTITION})",
-        )
-        records = {
-            row[0]: partition_record(row[1:])
-            for row in connection.execute(f"FROM {partitions}").fetchall()
-        }
-    finally:
-        connection.execute(f"DROP TABLE {partitions}")
-    return [(path, records[int((key or {})[PARTITION])]) for path, key in files]
-
-
-def _data_file(
-    location: str, *, partition: Record, metadata: TableMetadata, io: FileIO
-) -> DataFile:
-    """The file at *location* as a manifest describes it."""
-    footer, size = read_footer(location, io=io)
-    ids = _leaf_ids(metadata.schema())
-    paths = [footer.schema.column(n).path for n in range(footer.num_columns)]
-    statistics = data_file_statistics_from_parquet_metadata(
-        footer,
-        compute_statistics_plan(metadata.schema(), metadata.properties),
-        dict(zip(paths, ids, strict=True)),
-    )
-    for position in _unbounded_columns(footer):
-        statistics.column_aggregates.pop(ids[position], None)
-    return DataFile.from_args(
-        content=DataFileContent.DATA,
-        file_path=location,
-        file_format=FileFormat.PARQUET,
-        partition=partition,
-        file_size_in_bytes=size,
-        sort_order_id=None,
-        spec_id=metadata.default_spec_id,
-        equality_ids=None,
-        key_metadata=None,
-        **statistics.to_serialized_dict(),
-    )
-
-
-def _leaf_ids(schema: Schema) -> list[int]:
-    """The field ids of the columns of a Parquet file, in the order of its footer."""
-    return [leaf for f in schema.fields for leaf in _leaves(f.field_id, f.field_type)]
-
-
-def _leaves(field_id: int, field_type: IcebergType) -> Iterator[int]:
-    match field_type:
-        case StructType():
-            for field in field_type.fields:
-                yield from _leaves(field.field_id, field.field_type)
-        case ListType():
-            yield from _leaves(field_type.element_id, field_type.element_type)
-        case MapType():
-            yield from _leaves(field_type.key_id, field_type.key_type)
-            yield from _leaves(field_type.value_id, field_type.value_type)
-        case _:
-            yield field_id
-
-
-def _unbounded_columns(footer: FileMetaData) -> Iterator[int]:
-    """The positions of the columns of which a row group with values tells no least and greatest.
-
-    DuckDB writes none for a row group with a NaN; the bounds of the other row groups would then
-    hide the rows of this one.
-    """
-    for position in range(footer.num_columns):
-        chunks = (
-            footer.row_group(group).column(position)
-            for group in range(footer.num_row_groups)
-        )
-        if any(_hides_values(chunk) for chunk in chunks):
-            yield position
-
-
-def _hides_values(chunk: Any) -> bool:  # noqa: ANN401 - pyarrow has no types
-    statistics = chunk.statistics
-    if statistics is None:
-        return bool(chunk.num_values)
-    empty = statistics.has_null_count and statistics.null_count == chunk.num_values
-    return not statistics.has_min_max and not empty
+    return [(file.location, keys.record(file.key)) for file in files]
