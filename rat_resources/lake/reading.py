@@ -5,7 +5,8 @@ changed is `strategies`; which columns they hold is `evolution`.
 """
 
 from collections.abc import Mapping
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
@@ -18,6 +19,13 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.metadata import TableMetadata
 
 from rat_resources.lake.committing import ROWS
+from rat_resources.lake.dead_rows import (
+    DeadRows,
+    alive,
+    choose,
+    dead_rows,
+    is_by_position,
+)
 from rat_resources.lake.locations import (
     duckdb_path,
     is_local,
@@ -29,6 +37,9 @@ from rat_resources.lake.types import sql_type
 
 FILE = "__rat_file"
 POSITION = "__rat_position"
+
+# Of files that are read alike, one after the other; each is a query of its own.
+MOST_RUNS = 8
 
 Tasks = Mapping[int, FileScanTask]
 
@@ -95,15 +106,36 @@ def select_rows(
     """
     direct = placed(connection, tasks, metadata=metadata, io=io)
     others = {n: t for n, t in tasks.items() if n not in direct}
-    queries = []
-    if direct:
-        queries.append(_select_direct(direct, schema=schema, positions=positions))
-    if others:
-        copied = _copy_through_arrow(
-            connection, others, schema=schema, metadata=metadata, io=io
-        )
-        queries.append(_select_copied(copied, schema=schema, positions=positions))
+    dead = dead_rows(connection, direct)
+    copied = (
+        _copy_through_arrow(connection, others, schema=schema, metadata=metadata, io=io)
+        if others
+        else ""
+    )
+    queries = [
+        _select_copied(copied, run, schema=schema, positions=positions)
+        if run.keys() <= others.keys()
+        else _select_direct(run, dead=dead, schema=schema, positions=positions)
+        for run in _runs(tasks, others=others, dead=dead)
+    ]
     return " UNION ALL ".join(queries) or _select_nothing(schema, positions=positions)
+
+
+def _runs(tasks: Tasks, *, others: Tasks, dead: Mapping[int, DeadRows]) -> list[Tasks]:
+    """*tasks* in their order, divided where the way changes in which they are read."""
+    ways = [
+        [(number in others, number in dead) for number in tasks],
+        # Files without dead rows may be read as those with are.
+        [(number in others, False) for number in tasks],
+    ]
+    found: list[Tasks] = []
+    for way in ways:
+        each = zip(way, tasks.items(), strict=True)
+        groups = groupby(each, key=itemgetter(0))
+        found = [dict(task for _, task in group) for _, group in groups]
+        if len(found) <= MOST_RUNS:
+            break
+    return found
 
 
 def placed(
@@ -133,8 +165,8 @@ def let_in(connection: DuckDBPyConnection, tasks: Tasks) -> Tasks:
 
 
 def _is_direct(task: FileScanTask, *, io: FileIO, mapped: bool) -> bool:
-    """Whether DuckDB may read the file by itself: nothing deleted in it, columns known by id."""
-    if task.delete_files:
+    """Whether DuckDB may read the file by itself: columns known by id, and so are its dead rows."""
+    if not all(map(is_by_position, task.delete_files)):
         return False
     # Only tables that have adopted foreign files carry a name mapping.
     return not mapped or _has_field_ids(task, io=io)
@@ -146,20 +178,34 @@ def _has_field_ids(task: FileScanTask, *, io: FileIO) -> bool:
     return all(b"PARQUET:field_id" in (field.metadata or {}) for field in fields)
 
 
-def _select_direct(tasks: Tasks, *, schema: Schema, positions: bool) -> str:
+def _select_direct(
+    tasks: Tasks, *, dead: Mapping[int, DeadRows], schema: Schema, positions: bool
+) -> str:
     columns = [
         f"{_alias(field.field_id)} AS {quote(field.name)}" for field in schema.fields
     ]
     if positions:
-        numbers = ", ".join(map(str, tasks))
-        columns.append(f"([{numbers}])[file_index::BIGINT + 1]::BIGINT AS {FILE}")
-        columns.append(f"file_row_number AS {POSITION}")
+        columns += [f"{_number(tasks)} AS {FILE}", f"file_row_number AS {POSITION}"]
     paths = ", ".join(
         literal(duckdb_path(task.file.file_path)) for task in tasks.values()
     )
-    return (
+    rows = (
         f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], "
         f"schema = {_schema_map(schema)}, hive_partitioning = false)"
+    )
+    if tasks.keys() & dead.keys():
+        rows += f" WHERE {alive(tasks, dead)}"
+    return rows
+
+
+def _number(tasks: Tasks) -> str:
+    """What numbers a row's task, by the place of its file among the files that are read."""
+    return choose(
+        [
+            (place, f"file_index::BIGINT + {number - place}")
+            for place, number in enumerate(tasks)
+        ],
+        by="file_index",
     )
 
 
@@ -206,11 +252,12 @@ def _copy_through_arrow(
     return name
 
 
-def _select_copied(name: str, *, schema: Schema, positions: bool) -> str:
+def _select_copied(name: str, tasks: Tasks, *, schema: Schema, positions: bool) -> str:
     columns = [quote(field.name) for field in schema.fields]
     if positions:
         columns += [FILE, POSITION]
-    return f"SELECT {', '.join(columns)} FROM {name}"
+    numbers = ", ".join(map(str, tasks))
+    return f"SELECT {', '.join(columns)} FROM {name} WHERE {FILE} IN ({numbers})"
 
 
 def _select_nothing(schema: Schema, *, positions: bool) -> str:
