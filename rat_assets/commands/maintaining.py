@@ -11,6 +11,8 @@ from rat_resources.maintenance import Maintained
 from rat_resources.maintenance.plans import TablePlan
 from rat_resources.names import TableName
 
+FAILED = 1
+
 
 def maintain(tables: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
     """Keep tables fast, or say what would be done; the exit code."""
@@ -18,20 +20,32 @@ def maintain(tables: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
         only = [TableName.parse(each) for each in tables]
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    done = maintenance.maintain(open_platform(), only=only, dry_run=dry_run)
+    from rat_assets.actions import user
+
+    done = maintenance.maintain(
+        open_platform(),
+        only=only,
+        dry_run=dry_run,
+        by=user(),
+        say=(lambda _line: None) if as_json or dry_run else click.echo,
+    )
     if as_json:
         print_json(done.to_json())
     else:
         show(done)
-    return 0
+    return FAILED if done.problems else 0
 
 
 def show(done: Maintained) -> None:
-    """Print what was planned, a table a line."""
+    """Print what was planned, a table a line, or what became of it."""
     if not done.plans:
-        click.echo("nothing to do")
-        return
-    print_table(("table", "what", "why", "files", "rewritten"), map(row_of, done.plans))
+        click.echo("no table needs anything")
+    elif done.is_dry:
+        print_table(
+            ("table", "what", "why", "files", "rewritten"), map(row_of, done.plans)
+        )
+    for line in (*done.problems, *(done.collected.lines if done.collected else ())):
+        click.echo(line)
 
 
 def row_of(plan: TablePlan) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from rat_resources.lake.refs import Reference, Refs
 
-KINDS = ("append", "doctor", "first", "restored")
+KINDS = ("append", "doctor", "first", "maintain", "restored")
 STAMP = "%Y%m%dT%H%M%SZ"
 NAME = re.compile(rf"(?:{'|'.join(KINDS)})-(?P<since>\d{{8}}T\d{{6}}Z)-.+")
 # Far more than what is done on one takes, and than clocks differ; who comes later fails cleanly.

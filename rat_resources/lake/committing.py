@@ -7,6 +7,7 @@ to say.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from pyiceberg.exceptions import CommitFailedException, ValidationError
@@ -24,6 +25,7 @@ from pyiceberg.manifest import (
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Transaction
 from pyiceberg.table.delete_file_index import _applies_to_data_file
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import (
     Operation,
     Summary,
@@ -43,6 +45,7 @@ MANIFESTS_UNMERGED = 100
 ROWS = (
     "rat.rows"  # how many rows a snapshot of ours has, those that are deleted left out
 )
+SAME_ROWS = "rat.same-rows-as"  # the snapshot that one of the same rows replaced
 
 _KINDS = {True: ManifestContent.DATA, False: ManifestContent.DELETES}
 
@@ -56,17 +59,23 @@ def commit_files(
     deletes: Sequence[DataFile] = (),
     rows: int | None = None,
     operation: Operation | None = None,
+    places: Mapping[str, Sequence[DataFile]] | None = None,
 ) -> None:
     """Stage one snapshot that adds and removes these files, and let go of the oldest snapshots.
 
     *deletes* are the delete files that are added; *removed* may hold both kinds. Delete files that
     speak of removed data files alone go with them. *rows* are those that the table then has.
+    Added files are what was written last, but for those in *places*: they are as old as the removed
+    file of that path.
     """
     usual = Operation.OVERWRITE if removed or deletes else Operation.APPEND
     properties = {} if rows is None else {ROWS: str(rows)}
+    if operation is Operation.REPLACE:
+        properties[SAME_ROWS] = str(original_snapshot(transaction.table_metadata))
     producer = _Replace(
         operation or usual, transaction, io, snapshot_properties=properties
     )
+    producer.places = places or {}
     for file in added:
         file.spec_id = transaction.table_metadata.default_spec_id
     for file in (*added, *deletes):
@@ -75,6 +84,15 @@ def commit_files(
         producer.delete_data_file(file)
     producer.commit()
     _let_go_of_snapshots(transaction)
+
+
+def original_snapshot(metadata: TableMetadata) -> int | None:
+    """The current snapshot, or the one with the same rows that it replaced at last."""
+    snapshot = metadata.current_snapshot()
+    if snapshot is None:
+        return None
+    same = snapshot.summary[SAME_ROWS] if snapshot.summary else None
+    return int(same) if same else snapshot.snapshot_id
 
 
 def _let_go_of_snapshots(transaction: Transaction) -> None:
@@ -98,6 +116,8 @@ class _Replace(_OverwriteFiles):
     It leans on private names of PyIceberg 0.12; the tests of `commit_files` notice when they move.
     """
 
+    places: Mapping[str, Sequence[DataFile]] = MappingProxyType({})
+
     def _validate_concurrency(self) -> None:
         # What we write was computed from the base, so nobody may have moved it meanwhile.
         if self._commit_window is not None and not self._commit_window.is_empty():
@@ -115,7 +135,12 @@ class _Replace(_OverwriteFiles):
             leaving += entries
             kept += self._without(manifest, entries) if entries else [manifest]
         self._validate_required_deletes(leaving)
-        added = list(map(self._added_entry, self._added_data_files))
+        placed = self._placed(leaving)
+        added = [
+            self._added_entry(each)
+            for each in self._added_data_files
+            if each not in placed
+        ]
         # A spec whose column is gone cannot be written any more.
         gone = [
             self._deleted_entry(entry)
@@ -182,17 +207,31 @@ class _Replace(_OverwriteFiles):
     ) -> list[ManifestFile]:
         """The manifest written anew for the files that stay; none where none does."""
         gone = {entry.data_file for entry in leaving}
-        staying = [
-            _entry_as(ManifestEntryStatus.EXISTING, entry, snapshot=entry.snapshot_id)
-            for entry in self.fetch_manifest_entry(manifest)
-            if entry.data_file not in gone
-        ]
+        placed = self._placed(leaving)
+        staying: list[ManifestEntry] = []
+        for entry in self.fetch_manifest_entry(manifest):
+            if entry.data_file not in gone:
+                existing = ManifestEntryStatus.EXISTING
+                snapshot = entry.snapshot_id
+                staying.append(_entry_as(existing, entry, snapshot=snapshot))
+            elif placed:
+                files = self.places.get(entry.data_file.file_path, ())
+                staying += [self._added_entry(each) for each in files if each in placed]
         if not staying:
             return []
         spec_id = manifest.partition_spec_id
         return [
             self._write_manifest(staying, spec_id=spec_id, content=manifest.content)
         ]
+
+    def _placed(self, leaving: Iterable[ManifestEntry]) -> set[DataFile]:
+        """The added files that stand where those that leave stood; a manifest is of one spec."""
+        return {
+            file
+            for entry in leaving
+            for file in self.places.get(entry.data_file.file_path, ())
+            if file.spec_id == entry.data_file.spec_id
+        }
 
     def _is_writable(self, spec_id: int) -> bool:
         columns = {field.field_id for field in self.schema().fields}

@@ -3,7 +3,7 @@
 Everything staged here becomes visible in one commit, or not at all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
@@ -91,11 +91,13 @@ class Target:
         deletes: Sequence[DataFile] = (),
         rows: int | None = None,
         operation: Operation | None = None,
+        places: Mapping[str, Sequence[DataFile]] | None = None,
     ) -> Table | None:
         """Make everything visible at once; the table, or None when there was nothing to do.
 
         *rows* are those that the table then has. They must be told where rows are deleted, or files
-        go from a table with deletes, unless the rows stay the same (a *replace* operation).
+        go from a table with deletes, unless the rows stay the same (a *replace* operation). Added
+        files in *places* are as old as the removed file of that path.
         """
         if added or removed or deletes:
             if rows is None:
@@ -110,6 +112,7 @@ class Target:
                 deletes=deletes,
                 rows=rows,
                 operation=operation,
+                places=places,
             )
         if self.table is not None and not self.transaction._updates:  # noqa: SLF001 - the only place that knows
             return None

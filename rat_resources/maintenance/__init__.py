@@ -1,46 +1,99 @@
 """Maintenance: what keeps tables fast, planned first and then done, without changing a row.
 
-`plans` says what there is to do. Nothing here deletes a file: what no commit needs any more is for
-`rat_resources.collection` to find.
+`plans` says what there is to do, `rounds` does it, `records` remembers. Nothing here deletes a file:
+which ones nothing needs any more is for `rat_resources.collection` to find.
 """
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-from rat_resources import releases, runs
+from sqlalchemy import select
+
+from rat_resources import collection, releases, runs
+from rat_resources.collection.report import Collected
 from rat_resources.errors import NotFoundError
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.refs import MAIN
-from rat_resources.lake.strategies import WriteConfig
+from rat_resources.lake.strategies import MergeStrategy, WriteConfig
 from rat_resources.maintenance.plans import Layout, TablePlan
 from rat_resources.maintenance.plans import plan as plan_table
+from rat_resources.maintenance.rounds import Done, Work
+from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.names import TableName, nearest
 from rat_resources.platform import Platform
 
 AT_ONCE = 200  # tables that are looked up together
+PATIENCE = timedelta(seconds=30)  # with a run that is active
+# Tables of these have their rows as they were written; the others' merges move them anyway.
+IN_ORDER = (MergeStrategy.FULL_REFRESH, MergeStrategy.APPEND_ONLY)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Maintained:
     """What was done, or would be."""
 
     is_dry: bool
-    plans: Sequence[TablePlan]
+    plans: list[TablePlan] = field(default_factory=list)
+    done: list[Done] = field(default_factory=list)
+    collected: Collected | None = (
+        None  # None: nobody looked for files that nothing needs
+    )
+
+    @property
+    def problems(self) -> list[str]:
+        """What was left undone, and why, a line each."""
+        return [
+            f"{each.plan.name}: {each.problem}" for each in self.done if each.problem
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """The same for a program."""
+        done = {each.plan.name: each.to_json() for each in self.done}
         return {
             "dry_run": self.is_dry,
-            "tables": [each.to_json() for each in self.plans],
+            "tables": [
+                {**each.to_json(), "done": done.get(each.name)} for each in self.plans
+            ],
+            "collected": self.collected.to_json() if self.collected else None,
         }
 
 
 def maintain(
-    whole: Platform, *, only: Collection[TableName] = (), dry_run: bool = False
+    whole: Platform,
+    *,
+    only: Collection[TableName] = (),
+    dry_run: bool = False,
+    by: str = "maintain",
+    patience: timedelta = PATIENCE,
+    say: Callable[[str], None] = lambda _line: None,
 ) -> Maintained:
-    """Do what keeps the tables fast, all of them or *only* some; with *dry_run*, only say what."""
-    return Maintained(dry_run, list(plan(whole, only=only)))
+    """Do what keeps the tables fast, all of them or *only* some; with *dry_run*, only say what.
+
+    A table whose pipeline runs for longer than *patience* is left for the next time. Where no table
+    is named, files that nothing needs any more go at the end.
+    """
+    maintained = Maintained(dry_run)
+    pipelines = {} if dry_run else pipeline_ids(whole)
+    for planned in plan(whole, only=only):
+        maintained.plans.append(planned)
+        if not dry_run:
+            work = Work(whole, planned, pipelines.get(planned.name), by, patience, say)
+            maintained.done.append(work.run())
+    if not only:
+        maintained.collected = collection.collect(whole, dry_run=dry_run, by=by)
+    return maintained
+
+
+def pipeline_ids(whole: Platform) -> dict[TableName, uuid.UUID]:
+    """The pipeline of each table that has or had one; runs of it hold its lease."""
+    with whole.metadata.transaction() as tx:
+        found = tx.execute(
+            select(Pipeline.namespace, Pipeline.layer, Pipeline.name, Pipeline.id)
+        )
+        return {TableName(*key): pipeline_id for *key, pipeline_id in found}
 
 
 def plan(whole: Platform, *, only: Collection[TableName] = ()) -> Iterator[TablePlan]:
@@ -60,9 +113,7 @@ def plan(whole: Platform, *, only: Collection[TableName] = ()) -> Iterator[Table
                 yield planned
 
 
-def choose(
-    whole: Platform, only: Collection[TableName], *, at: str
-) -> list[TableName]:
+def choose(whole: Platform, only: Collection[TableName], *, at: str) -> list[TableName]:
     """The tables on main that were asked for, or all; NotFoundError names one that is not there."""
     known = sorted(whole.lake.published(at=at))
     for name in only:
@@ -76,4 +127,6 @@ def choose(
 
 def layout(config: WriteConfig | None) -> Layout:
     """How the rows of a table lie that is written like this; None: by no pipeline."""
-    return Layout(order=config.keys if config is not None else ())
+    if config is None or config.merge_strategy in IN_ORDER:
+        return Layout()
+    return Layout(order=config.keys)

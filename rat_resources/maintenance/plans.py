@@ -1,19 +1,21 @@
-"""Plans: what would make a table faster to read and cheaper to write, by its manifests alone.
+"""Plans: what would make a table faster to read and cheaper to write, by its manifests.
 
-A plan is a pure function of a table's metadata, of what is said of its layout, and of the time: no
-row is read, and asked twice it says the same. Carrying it out is `compacting` and `expiring`.
+A plan is a pure function of a table, of what is said of its layout, and of the time: no data file is
+opened, and asked twice it says the same. Carrying it out is `compacting` and `expiring`.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from math import ceil
 from typing import Any
 
-from pyiceberg.manifest import DataFile
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
@@ -211,6 +213,20 @@ def bins(table: Table, *, target: int, in_order: bool) -> Iterator[Bin]:
                     yield Bin(tuple(packed), partition)
 
 
+def current_bins(table: Table, planned: Iterable[Bin]) -> list[Bin]:
+    """Those of the *planned* bins whose files the table still has, with what is dead in them now."""
+    known = {
+        each.data.file_path: each
+        for files in by_partition(table).values()
+        for each in files
+    }
+    return [
+        replace(each, files=tuple(known[file.data.file_path] for file in each.files))
+        for each in planned
+        if all(file.data.file_path in known for file in each.files)
+    ]
+
+
 def by_partition(table: Table) -> dict[str, list[File]]:
     """The files of each partition under each spec, in the order in which they are read."""
     found: dict[str, list[File]] = {}
@@ -231,13 +247,23 @@ def partition_path(table: Table, file: DataFile) -> str:
 
 
 def dead_rows(table: Table, tasks: Iterable[FileScanTask]) -> Counter[str]:
-    """How many rows of each file delete files say are dead, at most."""
-    del table
+    """How many rows of each file are dead by position, as its delete files say."""
     counted: Counter[str] = Counter()
-    for task in tasks:
-        known = sum(each.record_count for each in task.delete_files)
-        counted[task.file.file_path] = min(known, task.file.record_count)
+    for delete in {d.file_path: d for t in tasks for d in t.delete_files}.values():
+        if delete.content is DataFileContent.POSITION_DELETES:
+            counted += spoken_of(table.io, delete)
     return counted
+
+
+def spoken_of(io: FileIO, delete: DataFile) -> Counter[str]:
+    """How many positions in each data file a delete file names, by the one column that says so."""
+    if delete.file_format is not FileFormat.PARQUET:
+        return Counter()  # who reads such tables counts otherwise
+    with io.new_input(delete.file_path).open() as source:
+        paths = pq.read_table(source, columns=["file_path"])["file_path"]
+    return Counter(
+        {each["values"]: each["counts"] for each in paths.value_counts().to_pylist()}
+    )
 
 
 def runs_of(
