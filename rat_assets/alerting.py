@@ -6,7 +6,7 @@ stops no run: it is a trouble of RAT's own, told once while it lasts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -163,8 +163,8 @@ def outcome_of(work: Computation, trial: Trial) -> Outcome:
         status=RunStatus.SUCCESS,
         rows_written=written.rows_written if written else 0,
         unchanged=work.unchanged,
-        columns=[asdict(each) for each in written.schema_changes] if written else [],
-        results=[verdict_of(each) for each in trial.results],
+        columns=trial.columns,
+        results=[verdict_of(each) for each in trial.verdicts],
     )
 
 

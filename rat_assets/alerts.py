@@ -58,7 +58,8 @@ class ConditionConfig(dg.Config):
     times: int | None = Field(default=None, description="in a row")
     columns: list[str] = Field(default=[], description="empty: every column")
     kinds: list[str] = Field(
-        default=[], description="added, dropped, widened, replaced"
+        default=[],
+        description="added, dropped, renamed, widened, replaced, nullability",
     )
     last_runs: int | None = None
     low: float | None = Field(default=None, description="times the usual")

@@ -13,8 +13,10 @@ from rat_resources.lake.writing import Written
 WORDS = {
     "added": "added",
     "dropped": "dropped",
+    "renamed": "renamed",
     "widened": "retyped",
     "replaced": "replaced by another type",
+    "nullability": "of other nullability",
 }
 
 
@@ -80,8 +82,7 @@ class Changes:
             else:
                 yield line(f"rows {word}", f"{rows:,}", self.share(rows))
         for each in self.columns:
-            types = " → ".join(kind for kind in (each.before, each.after) if kind)
-            yield line(f"column {WORDS[each.kind]}", f"{each.column} ({types})")
+            yield line(f"column {WORDS[each.kind]}", f"{each.column} ({each.figures})")
         if self.accepted_by:
             yield line("accepted by", self.accepted_by)
 

@@ -239,13 +239,6 @@ class Computation:
             f"{written.rows_written:,} rows written, {written.rows_total:,} in the table"
         )
 
-    def tell_schema_changes(self) -> None:
-        """Say what became of the columns of a table that was there before."""
-        if self.own is None or self.written is None:
-            return
-        for change in self.written.schema_changes:
-            self.journal.say(f"schema: {change}", level="warning")
-
     def note_unknown_columns(self, table: Table) -> None:
         """Say which columns config.yaml describes and the table lacks; tests say it of theirs."""
         names = [field.name for field in table.schema().fields]

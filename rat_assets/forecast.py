@@ -46,6 +46,12 @@ class Outlook:
     readers: tuple[Reader, ...] = ()  # its own columns that read one that changes
     failure: str = ""  # why its query would fail
     unknown: str = ""  # why nobody knows
+    contract: bool = False  # whether it lets no run change a column
+
+    @property
+    def stops(self) -> bool:
+        """Whether the contract would stop the next run."""
+        return self.contract and bool(self.changes)
 
 
 def forecast(whole: Platform, plan: Plan) -> list[Outlook]:
@@ -120,7 +126,8 @@ def bind(
     fields = evolved.schema.fields
     own = tuple(Column(each.name, each.field_type) for each in fields)
     changes = evolved.changes if work.own is not None else ()
-    return Outlook(work.name, own, changes, readers)
+    contract = work.config.contract == "enforced"
+    return Outlook(work.name, own, changes, readers, contract=contract)
 
 
 def empty(columns: tuple[Column, ...]) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from rat_assets.changes import Changes
 from rat_assets.quality import TestResult
 from rat_resources.guards import Guard, Limit
-from rat_resources.metadata.quality import Verdict
+from rat_resources.metadata.quality import Severity, Verdict
 from rat_resources.names import TableName
 from rat_resources.specs import QualityTest
 
@@ -34,7 +34,8 @@ def ask_guard(
 
 def was_accepted(result: TestResult) -> bool:
     """Whether somebody let pass what a guard would have stopped."""
-    return bool(result.test.guard and result.offenders) and not result.blocks
+    guards = result.test.guard and result.test.severity == Severity.ERROR
+    return bool(guards and result.offenders) and not result.blocks
 
 
 def advise(results: Sequence[TestResult], *, table: TableName) -> str:

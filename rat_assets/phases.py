@@ -133,7 +133,7 @@ class Outcome:
     written: Written | None
     table: Table | None
     sql: str
-    results: Sequence[TestResult]
+    verdicts: Sequence[TestResult]
     journal: Journal
     files: tuple[str, ...]
     inputs: Inputs
@@ -250,9 +250,9 @@ class Attempt:
         )
 
     @property
-    def results(self) -> Sequence[TestResult]:
-        """What its tests have said."""
-        return self.trial.results
+    def verdicts(self) -> Sequence[TestResult]:
+        """What its tests have said, and what it was watched for."""
+        return self.trial.verdicts
 
     @property
     def was_settled(self) -> bool:
@@ -416,7 +416,6 @@ class Attempt:
         if self.step.is_invalidation and self.step.body is None:
             self.plan_rebuild()
         self.work.write(profile, catalog=self.open_catalog())
-        self.work.tell_schema_changes()
         self.work.trace()
 
     def plan_rebuild(self) -> None:
@@ -468,7 +467,7 @@ class Attempt:
             runs.change_branch(tx, self.hold, branch=branch)
         publishing.drop_branch(refs, before)
         met.reapply(self.open_catalog())
-        self.trial.results.clear()
+        self.trial.forget()
 
     def test(self, profile: Profile) -> None:
         """Run every quality test on what the branch holds now; read the charts if it may pass."""
@@ -535,7 +534,7 @@ class Attempt:
             written=work.written,
             table=work.table,
             sql=work.sql,
-            results=tuple(self.results),
+            verdicts=tuple(self.verdicts),
             journal=self.journal,
             files=tuple(f"{file.zone.name}/{file.name}" for file in work.files),
             inputs=work.inputs,

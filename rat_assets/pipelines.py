@@ -77,7 +77,7 @@ def make_asset(
     @dg.multi_asset(
         name=op_name(spec.table),
         specs=[asset_spec(spec, shown=shown)],
-        check_specs=check_specs(spec.tests, key=key),
+        check_specs=check_specs(spec.checks, key=key),
         required_resource_keys={"platform"},
         # Not a dependency: a table is not to be left out where one that its tests read fails.
         op_tags={PRIORITY_TAG: str(-turn)},
@@ -156,7 +156,7 @@ def try_build(specs: Sequence[PipelineSpec]) -> list[Problem]:
     for spec in specs:
         try:
             asset_spec(spec)
-            check_specs(spec.tests, key=asset_key(spec.table))
+            check_specs(spec.checks, key=asset_key(spec.table))
         except Exception as error:  # noqa: BLE001 - whatever Dagster refuses, its author shall read
             path = (
                 f"{spec.table.namespace}/pipelines/{spec.table.layer}/{spec.table.name}"

@@ -71,7 +71,7 @@ def run_step(
     past = past_results(step)
     if outcome is None:
         place = f"on branch {attempt.branch}; main is unchanged at {attempt.base_commit[:12]}"
-        for result in attempt.results:
+        for result in attempt.verdicts:
             yield result.to_check(key, place=place, past=past.get(result.test.name, ()))
         return
     faults.point("materialization")
@@ -81,7 +81,7 @@ def run_step(
         metadata=describe(step, outcome),
     )
     faults.point("checks")
-    for result in outcome.results:
+    for result in outcome.verdicts:
         yield result.to_check(
             key,
             place=f"published, {at_main(outcome)}",

@@ -3,8 +3,10 @@
 What one test says is `rat_assets.quality`; what a guard says is `rat_assets.guards`.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
+from typing import Any
 
 from rat_assets.changes import Changes
 from rat_assets.computation import Computation
@@ -12,12 +14,14 @@ from rat_assets.guards import advise, ask_guard, was_accepted
 from rat_assets.inputs import Inputs
 from rat_assets.journal import Profile
 from rat_assets.quality import Bench, TestResult, describe_failure
+from rat_assets.schema_check import ask_schema, changed_columns
 from rat_resources import faults
 from rat_resources.columns import line_of_test, refuse_unknown
 from rat_resources.errors import NotFoundError, QualityError, TemplateError
 from rat_resources.lake.sql import quote
+from rat_resources.metadata.quality import Verdict
 from rat_resources.names import TableName
-from rat_resources.specs import CONFIG, QualityTest
+from rat_resources.specs import CONFIG, SCHEMA_CHANGE, QualityTest
 
 
 @dataclass
@@ -27,10 +31,14 @@ class Trial:
     work: Computation
     accepted_by: str = ""  # who lets its changes pass the guard
     results: list[TestResult] = field(default_factory=list)
+    # What RAT watches unasked and found in order: Dagster is told, and nothing is kept.
+    quiet: list[TestResult] = field(default_factory=list)
 
     def run(self, profile: Profile) -> None:
         """Run every test on the table, or on the view, as it is now."""
         spec = self.work.spec
+        if spec.watch:
+            self.watch(spec.watch)
         if not spec.tests and not spec.config.charts:
             return
         self.register_own()
@@ -41,6 +49,34 @@ class Trial:
             result = self.run_test(bench, test)
             self.work.journal.say(result.summary, level=result.level)
         profile.rows = sum(result.offenders or 0 for result in self.results)
+
+    def watch(self, test: QualityTest) -> None:
+        """Look unasked at the columns; what is as it was is no result of the run."""
+        result = self.ask_guard(test)
+        if result.verdict == Verdict.PASSED:
+            self.quiet.append(result)
+            return
+        self.results.append(result)
+        self.work.journal.say(result.summary, level=result.level)
+
+    @property
+    def verdicts(self) -> list[TestResult]:
+        """All that was asked, with what found everything in order unasked."""
+        return [*self.results, *self.quiet]
+
+    @property
+    def columns(self) -> list[Mapping[str, Any]]:
+        """The columns that change: kind, column, before, after; who reads them besides."""
+        for each in self.verdicts:
+            if each.test.guard == SCHEMA_CHANGE:
+                return list(each.sample)
+        # The release is older than the check, and a test of its author's has that name.
+        return [asdict(each) for each in changed_columns(self.work)]
+
+    def forget(self) -> None:
+        """Begin once more: the rows are on top of others'."""
+        self.results.clear()
+        self.quiet.clear()
 
     def register_own(self) -> None:
         """Let tests read what was made, under the table's own name."""
@@ -91,6 +127,8 @@ class Trial:
 
     def ask_guard(self, test: QualityTest) -> TestResult:
         """Compare what the run changed with what it may change."""
+        if test.guard == SCHEMA_CHANGE:
+            return ask_schema(test, self.work, accepted_by=self.accepted_by)
         guard = self.work.config.guard
         return ask_guard(test, guard, self.changes, accepted_by=self.accepted_by)
 

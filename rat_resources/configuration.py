@@ -110,6 +110,7 @@ class PipelineConfig:
     archive_landing_zones: bool = False
     on_empty: Literal["publish", "keep", "fail"] = "publish"
     on_schema_change: Literal["evolve", "fail", "ignore"] = "evolve"
+    contract: Literal["none", "enforced"] = "none"
     max_retries: int = 0
     retry_delay_seconds: int | None = None  # None: longer with each failure
     automation: str = (
@@ -164,6 +165,7 @@ WITHOUT_EFFECT = (
     "triggers",
     "charts",
     "columns",
+    "contract",
     "guard",
     "retention",
 )
@@ -271,6 +273,14 @@ def check_together(
             at.line,
             "a view owns no files, so it cannot have partition_by",
             "remove partition_by, or write materialized: table",
+        )
+    if config.materialized == "view" and config.contract == "enforced":
+        at = places["contract"]
+        yield Problem(
+            at.path,
+            at.line,
+            "contract: a view has no table whose columns could stay as they are",
+            "remove it, or write materialized: table",
         )
     if "guard" in places:
         yield from check_guard(config, at=places["guard"])
@@ -445,6 +455,7 @@ READERS: Mapping[str, Reader] = {
     "archive_landing_zones": flag,
     "on_empty": one_of("publish", "keep", "fail"),
     "on_schema_change": one_of("evolve", "fail", "ignore"),
+    "contract": one_of("none", "enforced"),
     "max_retries": count,
     "retry_delay_seconds": count,
     "automation": one_of("eager", "none"),

@@ -30,7 +30,7 @@ def write(
     before: PipelineSpec | None,
 ) -> None:
     """Make the rows of one pipeline say what *spec* says."""
-    write_tests(tx, pipeline_id, spec=spec)
+    write_tests(tx, pipeline_id, spec=spec, before=before)
     write_schedules(tx, pipeline_id, spec=spec)
     write_triggers(tx, pipeline_id, spec=spec)
     write_documentation(tx, spec, before=before)
@@ -46,12 +46,22 @@ def withdraw(tx: Session, pipeline_id: uuid.UUID) -> None:
     tx.execute(tests.values(active=False))
 
 
-def write_tests(tx: Session, pipeline_id: uuid.UUID, *, spec: PipelineSpec) -> None:
-    """The tests; one that is gone is kept with its results, and runs no more."""
-    names = [test.name for test in spec.tests]
+def write_tests(
+    tx: Session,
+    pipeline_id: uuid.UUID,
+    *,
+    spec: PipelineSpec,
+    before: PipelineSpec | None,
+) -> None:
+    """The tests; one that is gone is kept with its results, and runs no more.
+
+    What RAT watches unasked has a row from its first finding on, unless an author asked for it before.
+    """
+    names = [test.name for test in spec.checks]
+    asked = before is not None and before.watch is None
     gone = (QualityTest.pipeline_id == pipeline_id) & QualityTest.name.not_in(names)
     tx.execute(update(QualityTest).where(gone).values(active=False))
-    for test in spec.tests:
+    for test in spec.checks if asked else spec.tests:
         values = {
             "description": test.description,
             "severity": test.severity,

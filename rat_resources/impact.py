@@ -168,6 +168,18 @@ def find(tx: Session, name: str) -> Impact:
     )
 
 
+def of_columns(
+    tx: Session, dataset: str, *, columns: Iterable[str]
+) -> dict[str, tuple[Reader, ...]]:
+    """What reads each of these columns of *dataset*, directly or through others."""
+    below = downstream(load(tx), dataset)
+    arrows = load_arrows(tx, below)
+    return {
+        column: spread(below, arrows, dataset=dataset, column=column)
+        for column in columns
+    }
+
+
 def find_column(tx: Session, dataset: str, column: str) -> str:
     """The column that is meant, whatever its case; NotFoundError with the nearest one."""
     columns = list(tx.scalars(COLUMNS, {"dataset": dataset}))

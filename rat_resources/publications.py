@@ -206,6 +206,12 @@ def describe_table(tx: Session, table: Facts, *, columns: list[Facts]) -> None:
         tx.execute(insert(IcebergColumn).values([{**key, **each} for each in columns]))
 
 
+def published_at(tx: Session, table: TableName) -> str | None:
+    """The metadata file of a table as its last publication left it; None: there was none."""
+    found = tx.get(IcebergTable, (table.namespace, table.layer, table.name))
+    return None if found is None else found.metadata_location
+
+
 def lock(tx: Session, run_id: uuid.UUID) -> Publication | None:
     """The intent of a run, held until the transaction ends, so that only one finishes or undoes it."""
     return tx.execute(

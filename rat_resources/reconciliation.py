@@ -55,6 +55,7 @@ from rat_resources.names import TableName, dagster_name
 from rat_resources.platform import Platform
 from rat_resources.reaping import DIED
 from rat_resources.runs import WORKER_TAG
+from rat_resources.specs import SCHEMA_CHANGE, WATCHED
 from rat_resources.workers import is_dead
 
 RUN_BRANCHES = "run-"
@@ -301,6 +302,40 @@ def report_checks(
         if not is_evaluated(instance, key, run=run):
             instance.report_runless_asset_event(evaluate(key, test, result, of=of))
             yield f"run {run_id}: check {name}; Dagster was told"
+    yield from report_calm(tx, instance, asset, of=of, run=run)
+
+
+def report_calm(
+    tx: Session,
+    instance: dg.DagsterInstance,
+    asset: dg.AssetKey,
+    *,
+    of: dg.EventLogRecord,
+    run: Run,
+) -> Iterator[str]:
+    """Report that a run left the columns as they were, of which no row tells, where an earlier did not."""
+    key = dg.AssetCheckKey(asset, SCHEMA_CHANGE)
+    newest = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1, status=COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
+    )
+    shown = newest[0].evaluation if newest else None
+    if shown is None or shown.passed or has_result(tx, run.id):
+        return
+    if not is_evaluated(instance, key, run=run):
+        calm = QualityResult(run_id=run.id, status=Verdict.PASSED)
+        test = QualityTest(name=SCHEMA_CHANGE, severity=WATCHED.severity)
+        instance.report_runless_asset_event(evaluate(key, test, calm, of=of))
+        yield f"run {run.id}: check {SCHEMA_CHANGE}; Dagster was told"
+
+
+def has_result(tx: Session, run_id: uuid.UUID) -> bool:
+    """Whether something was said of the columns in a run."""
+    said = (
+        select(QualityResult.id)
+        .join(QualityTest, QualityResult.test_id == QualityTest.id)
+        .where(QualityResult.run_id == run_id, QualityTest.name == SCHEMA_CHANGE)
+    )
+    return tx.scalar(said) is not None
 
 
 def is_evaluated(

@@ -23,6 +23,7 @@ from rat_resources.metadata.runs import Run, RunInput, RunStatus
 from rat_resources.metadata.zeros import as_json
 from rat_resources.mirror import following
 from rat_resources.names import TableName
+from rat_resources.specs import SCHEMA_CHANGE, WATCHED
 from rat_resources.tasks import Wanted
 from rat_resources.workers import this_worker
 
@@ -183,6 +184,8 @@ def record_results(
         )
     )
     tests = {name: test_id for name, test_id in named}
+    if any(each["name"] == SCHEMA_CHANGE for each in results):
+        tests[SCHEMA_CHANGE] = tests.get(SCHEMA_CHANGE) or watch(tx, pipeline_id)
     rows = [
         {"test_id": tests[each["name"]], "run_id": run_id}
         | {key: value for key, value in each.items() if key != "name"}
@@ -191,6 +194,19 @@ def record_results(
     ]
     if rows:
         tx.execute(insert(QualityResult).values(rows).on_conflict_do_nothing())
+
+
+def watch(tx: Session, pipeline_id: uuid.UUID) -> uuid.UUID:
+    """The test that nobody declared: its row is made when it first has something to say."""
+    test = QualityTest(
+        pipeline_id=pipeline_id,
+        name=WATCHED.name,
+        description=WATCHED.description,
+        severity=WATCHED.severity,
+    )
+    tx.add(test)
+    tx.flush()
+    return test.id
 
 
 def stopped_by(tx: Session, dagster_run_id: str, *, lock: bool = False) -> str | None:

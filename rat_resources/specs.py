@@ -31,7 +31,14 @@ from rat_resources.configuration import (
 from rat_resources.errors import Problem
 from rat_resources.hashes import hash_of
 from rat_resources.mentions import CALLS, Mentions, Zone
-from rat_resources.names import LAYERS, TableName, as_name, is_name, nearest
+from rat_resources.names import (
+    LAYERS,
+    TableName,
+    as_name,
+    dagster_name,
+    is_name,
+    nearest,
+)
 from rat_resources.scripts import read_script
 from rat_resources.statements import Query, read_query, strip_comments
 from rat_resources.templates import (
@@ -142,6 +149,16 @@ class QualityTest:
         return cls(**{**document, **read})
 
 
+SCHEMA_CHANGE = "schema_change"  # the check, and what it guards
+WATCHED = QualityTest(
+    SCHEMA_CHANGE,
+    CONFIG,
+    description="A run leaves the columns as they are; of others it says who reads them",
+    severity="warn",
+    guard=SCHEMA_CHANGE,
+)
+
+
 @dataclass(frozen=True)
 class PipelineSpec:
     """All that a pipeline's files say."""
@@ -178,6 +195,17 @@ class PipelineSpec:
     def code_file(self) -> str:
         """The file that makes the table."""
         return SQL if self.type == "sql" else PYTHON
+
+    @property
+    def watch(self) -> QualityTest | None:
+        """What tells of columns that change, where no contract does, and no test is called so."""
+        named = any(dagster_name(test.name) == SCHEMA_CHANGE for test in self.tests)
+        return None if self.is_view or named else WATCHED
+
+    @property
+    def checks(self) -> tuple[QualityTest, ...]:
+        """What Dagster shows as checks: the tests, and what RAT watches unasked."""
+        return (*self.tests, *((self.watch,) if self.watch else ()))
 
     @property
     def test_refs(self) -> tuple[TableName, ...]:
@@ -262,6 +290,7 @@ def parse_pipeline(
         *(read_test(source, name) for name in source.test_files),
         *read_column_tests(source, config.columns),
         *read_guards(config, line=guarded.line if guarded else 1),
+        *read_contract(config, place=configuration.places.get("contract")),
     ]
     problems = [
         *check_files(source),
@@ -759,6 +788,18 @@ def read_guards(config: PipelineConfig, *, line: int) -> Iterator[ReadTest]:
         yield ReadTest(test, line=line)
 
 
+def read_contract(config: PipelineConfig, *, place: Place | None) -> Iterator[ReadTest]:
+    """The contract, as the test that a run does not pass which changes a column."""
+    if config.contract == "enforced":
+        test = replace(
+            WATCHED,
+            description="A run adds, drops, renames and changes no column",
+            severity="error",
+            remediation="Look at who reads them, then `rat run … --accept-changes`",
+        )
+        yield ReadTest(test, line=place.line if place else 1)
+
+
 def check_test_names(
     source: PipelineSource, tests: Sequence[ReadTest]
 ) -> Iterator[Problem]:
@@ -775,6 +816,10 @@ def check_test_names(
             elif name:
                 fix = f"rename it to {name}.sql"
             yield Problem(path, each.line, what, fix)
+        if dagster_name(test.name) == SCHEMA_CHANGE and not test.guard:
+            what = f"{test.name} is what RAT's own check of every table is called"
+            yield Problem(path, each.line, what, "give the test another name")
+            continue
         other = seen.setdefault(test.name.replace("-", "_"), test)
         if other is test:
             continue

@@ -55,8 +55,15 @@ def describe_outlook(outlook: Outlook) -> Iterator[str]:
     if outlook.unknown:
         yield f"  ? {outlook.table}: {outlook.unknown}"
     yield from (f"  {outlook.table}: {change}" for change in outlook.changes)
+    if outlook.stops:
+        yield f"  ✘ {outlook.table}: contract: enforced would stop this; {how_to_go_on(outlook)}"
     for reader in outlook.readers:
         yield f"  {reader.column} takes values from {reader.reads}"
+
+
+def how_to_go_on(outlook: Outlook) -> str:
+    """How columns are changed that a contract keeps."""
+    return f"if it is meant: rat run {outlook.table} --accept-changes"
 
 
 def describe_rebuild(planned: Plan) -> Iterator[str]:
@@ -108,4 +115,5 @@ def outlook_object(outlook: Outlook) -> dict[str, object]:
         "readers": [vars(reader) for reader in outlook.readers],
         "failure": outlook.failure,
         "unknown": outlook.unknown,
+        "contract_stops": outlook.stops,
     }

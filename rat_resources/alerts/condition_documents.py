@@ -64,7 +64,7 @@ FUNCTIONS = (
 )
 RUN_STATUSES = ("failed", "cancelled", "success", "missing")
 TEST_STATUSES = ("failed", "warned")
-CHANGES = ("added", "dropped", "widened", "replaced")
+CHANGES = ("added", "dropped", "renamed", "widened", "replaced", "nullability")
 A_YEAR = 366 * 24 * 60  # minutes
 MOST_RUNS = 1_000
 MOST_ROWS = 1_000_000

@@ -20,6 +20,7 @@ from rat_resources.alerts.matches import Match
 from rat_resources.errors import FilterError
 from rat_resources.metadata.quality import Verdict
 from rat_resources.metadata.runs import RunStatus
+from rat_resources.specs import SCHEMA_CHANGE
 
 KINDS = ("quality", "volume", "schema_change", "run_status")
 MOST_NAMED = 3  # tests, in a sentence
@@ -81,13 +82,14 @@ def tests(tx: Session, definition: Definition, outcome: Outcome) -> Iterator[Mat
     wrong = WRONG[said.get("status") or "failed"]
     times = int(said.get("times") or 1)
     for each in outcome.results:
-        if not is_about(definition, each.name) or each.status not in wrong:
+        if each.status not in wrong or not is_about(definition, each):
             continue
         if times > 1 and not was_wrong(
             tx, each.name, outcome, wrong=wrong, times=times
         ):
             continue
-        found = f"{each.offenders:,} offending rows" if each.offenders else each.message
+        rows = each.offenders and each.name != SCHEMA_CHANGE
+        found = f"{each.offenders:,} offending rows" if rows else each.message
         again = f", {times} times in a row" if times > 1 else ""
         yield Match(
             f"the test {each.name} of {outcome.table} {each.status}{again}"
@@ -106,9 +108,15 @@ def tests(tx: Session, definition: Definition, outcome: Outcome) -> Iterator[Mat
         )
 
 
-def is_about(definition: Definition, test: str) -> bool:
-    """Whether a definition waits for a test."""
-    return definition.condition.get("test") in (None, "*", test)
+def is_about(definition: Definition, test: Verdicts) -> bool:
+    """Whether a definition waits for a test; for columns that may change it does by name alone.
+
+    They have alerts of their own.
+    """
+    named = definition.condition.get("test")
+    if test.name == SCHEMA_CHANGE and test.status in WRONG["warned"]:
+        return bool(named == test.name)
+    return named in (None, "*", test.name)
 
 
 def was_wrong(
@@ -209,8 +217,9 @@ def columns(definition: Definition, outcome: Outcome) -> Iterator[Match]:
     if not found:
         return
     words = ", ".join(f"{each['kind']} {each['column']}" for each in found)
+    have = "changed" if outcome.status == RunStatus.SUCCESS else "would have changed"
     yield Match(
-        f"the columns of {outcome.table} changed: {words}",
+        f"the columns of {outcome.table} {have}: {words}",
         figures={"changes": [dict(each) for each in found]},
         lasts=False,
     )

@@ -10,6 +10,7 @@ from rat_resources.audit.comparison import (
     Side,
     never,
 )
+from rat_resources.specs import SCHEMA_CHANGE
 
 MATERIALIZED = """
 SELECT
@@ -112,16 +113,17 @@ WHERE NOT EXISTS (SELECT FROM dagster.runs WHERE run_id = run.dagster_run_id)
 """
 
 # A check of the last attempt at its table: an attempt that is tried again tells none. What the
-# reconciler told belongs to no Dagster run, and names the run that it is of.
-EVALUATED = """
+# reconciler told belongs to no Dagster run, and names the run that it is of. That no column changes,
+# where no contract asks for it, is told to Dagster alone.
+EVALUATED = f"""
 SELECT
     concat_ws(' ', run.id, evaluation.check_name) AS id,
     evaluation.execution_status = 'SUCCEEDED' AS passed,
-    shown.facts #>> '{metadata,verdict,text}' AS verdict,
-    (shown.facts #>> '{metadata,offending_rows,value}')::numeric AS offenders
+    shown.facts #>> '{{metadata,verdict,text}}' AS verdict,
+    (shown.facts #>> '{{metadata,offending_rows,value}}')::numeric AS offenders
 FROM dagster.asset_check_executions AS evaluation
 CROSS JOIN LATERAL (
-    SELECT evaluation.evaluation_event::jsonb #> '{dagster_event,event_specific_data}' AS facts
+    SELECT evaluation.evaluation_event::jsonb #> '{{dagster_event,event_specific_data}}' AS facts
 ) AS shown
 JOIN rat.pipelines AS pipeline
     ON ARRAY[pipeline.namespace, pipeline.layer, pipeline.name]
@@ -132,7 +134,7 @@ CROSS JOIN LATERAL (
     WHERE run.pipeline_id = pipeline.id
         AND CASE
             WHEN evaluation.run_id <> '' THEN run.dagster_run_id = evaluation.run_id
-            ELSE run.id::text = shown.facts #>> '{metadata,rat_run_id,text}'
+            ELSE run.id::text = shown.facts #>> '{{metadata,rat_run_id,text}}'
         END
     ORDER BY run.attempt DESC
     LIMIT 1
@@ -140,6 +142,15 @@ CROSS JOIN LATERAL (
 JOIN dagster.runs AS dagster ON dagster.run_id = run.dagster_run_id
 WHERE evaluation.execution_status IN ('SUCCEEDED', 'FAILED')
     AND dagster.status IN ('SUCCESS', 'FAILURE', 'CANCELED')
+    AND (
+        evaluation.check_name <> '{SCHEMA_CHANGE}'
+        OR evaluation.execution_status = 'FAILED'
+        OR EXISTS (
+            SELECT FROM rat.quality_results AS result
+            JOIN rat.quality_tests AS test ON test.id = result.test_id
+            WHERE result.run_id = run.id AND test.name = '{SCHEMA_CHANGE}'
+        )
+    )
 """
 
 # Of steps that published, all of it; of those that the tests stopped, what the log says that was told.

@@ -32,21 +32,28 @@ from rat_resources.errors import SchemaChangeError
 from rat_resources.lake.types import Column, sql_type, type_words
 
 OnSchemaChange = Literal["evolve", "fail", "ignore"]
+ChangeKind = Literal[
+    "added", "dropped", "renamed", "widened", "replaced", "nullability"
+]
 MAX_PRECISION = 38
 
 
 @dataclass(frozen=True)
 class SchemaChange:
-    """One column that a write adds, drops, widens or replaces by one of another type."""
+    """One column that comes, goes, or is another one from now on."""
 
-    kind: Literal["added", "dropped", "widened", "replaced"]
-    column: str
-    before: str | None
+    kind: ChangeKind
+    column: str  # as it was called before
+    before: str | None  # its type; of a renamed column its name
     after: str | None
 
     def __str__(self) -> str:
-        types = " → ".join(words for words in (self.before, self.after) if words)
-        return f"{self.kind} {self.column} ({types})"
+        return f"{self.kind} {self.column} ({self.figures})"
+
+    @property
+    def figures(self) -> str:
+        """What it was before, and is after."""
+        return " → ".join(words for words in (self.before, self.after) if words)
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,12 @@ class Evolution:
 
     schema: Schema
     changes: tuple[SchemaChange, ...] = ()
+
+    @classmethod
+    def of(cls, current: Schema, fields: Sequence[NestedField]) -> "Evolution":
+        """The evolution of the columns of *current* into *fields*."""
+        schema = Schema(*fields)
+        return cls(schema, compare(current, schema))
 
 
 class _ImpossibleError(Exception):
@@ -65,7 +78,7 @@ def first_schema(columns: Sequence[Column]) -> Evolution:
     """The columns of a table that does not exist yet."""
     ids = count(1)
     fields = [_new_field(column, ids=ids) for column in columns]
-    return Evolution(Schema(*fields), tuple(map(_added, columns)))
+    return Evolution.of(Schema(), fields)
 
 
 def evolve(
@@ -88,16 +101,13 @@ def evolve(
         else field
         for field in current.fields
     ]
-    changes = [
-        *_widened(current, fields),
-        *(_added(column) for column in found.values()),
-    ]
     if policy == "ignore":
         return Evolution(current)
-    if policy == "fail":
-        _refuse(current, columns, changes)
     fields += [_new_field(column, ids=ids) for column in found.values()]
-    return Evolution(Schema(*fields), tuple(changes))
+    evolved = Evolution.of(current, fields)
+    if policy == "fail":
+        _refuse(current, columns, evolved.changes)
+    return evolved
 
 
 def replace_columns(
@@ -110,7 +120,6 @@ def replace_columns(
     ids = count(last_column_id + 1)
     existing = {field.name: field for field in current.fields}
     fields: list[NestedField] = []
-    replaced: list[SchemaChange] = []
     for column in columns:
         field = existing.get(column.name)
         try:
@@ -121,15 +130,36 @@ def replace_columns(
             )
         except _ImpossibleError:
             fields.append(_new_field(column, ids=ids))
-            replaced.append(_change("replaced", existing[column.name], column.type))
-    names = {column.name for column in columns}
-    dropped = [
-        _change("dropped", f, None) for f in current.fields if f.name not in names
-    ]
-    added = [_added(column) for column in columns if column.name not in existing]
-    kept = [f for f in fields if f.field_id <= last_column_id]
-    changes = (*dropped, *replaced, *_widened(current, kept), *added)
-    return Evolution(Schema(*fields), changes)
+    return Evolution.of(current, fields)
+
+
+def compare(before: Schema, after: Schema) -> tuple[SchemaChange, ...]:
+    """How the columns of a table differ from those that it had, by field id."""
+    had = {field.field_id: field for field in before.fields}
+    has = {field.field_id: field for field in after.fields}
+    gone = {field.name: field for key, field in had.items() if key not in has}
+    new = {field.name: field for key, field in has.items() if key not in had}
+    kept = [(had[key], field) for key, field in has.items() if key in had]
+    return (
+        *(_change("dropped", gone[name], None) for name in gone if name not in new),
+        *(_change("replaced", gone[name], new[name]) for name in gone if name in new),
+        *(
+            SchemaChange("renamed", old.name, old.name, field.name)
+            for old, field in kept
+            if old.name != field.name
+        ),
+        *(
+            _change("widened", old, field)
+            for old, field in kept
+            if old.field_type != field.field_type
+        ),
+        *(
+            SchemaChange("nullability", old.name, _nulls(old), _nulls(field))
+            for old, field in kept
+            if old.required != field.required
+        ),
+        *(_added(new[name]) for name in new if name not in gone),
+    )
 
 
 def merged(
@@ -234,28 +264,23 @@ def _new_field(column: Column, *, ids: Iterator[int]) -> NestedField:
     return NestedField(field_id, column.name, fresh, required=False)
 
 
-def _widened(current: Schema, fields: Sequence[NestedField]) -> Iterator[SchemaChange]:
-    before = {field.field_id: field for field in current.fields}
-    for field in fields:
-        if field.field_type != before[field.field_id].field_type:
-            yield _change("widened", before[field.field_id], field.field_type)
-
-
 def _change(
-    kind: Literal["dropped", "widened", "replaced"],
-    field: NestedField,
-    after: IcebergType | None,
+    kind: ChangeKind, field: NestedField, after: NestedField | None
 ) -> SchemaChange:
     return SchemaChange(
         kind,
         field.name,
         type_words(field.field_type),
-        None if after is None else type_words(after),
+        None if after is None else type_words(after.field_type),
     )
 
 
-def _added(column: Column) -> SchemaChange:
-    return SchemaChange("added", column.name, None, type_words(column.type))
+def _added(field: NestedField) -> SchemaChange:
+    return SchemaChange("added", field.name, None, type_words(field.field_type))
+
+
+def _nulls(field: NestedField) -> str:
+    return "NOT NULL" if field.required else "NULL"
 
 
 def _refuse(

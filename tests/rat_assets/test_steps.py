@@ -456,7 +456,7 @@ def test_a_warning_stops_nothing_and_is_seen(shop: Shop) -> None:
     report = shop.run()
 
     assert (report.tables[0].status, report.tables[0].warned) == ("published", 1)
-    (entry,) = shop.instance.all_logs(
+    entry, _ = shop.instance.all_logs(
         report.dagster_run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
     )
     assert entry.dagster_event is not None

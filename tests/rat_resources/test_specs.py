@@ -197,7 +197,7 @@ def test_what_is_wrong_in_a_script(code: str, problem: str) -> None:
         (
             "-- @author: x",
             "@author is not known; known are archive_landing_zones, automation, charts, columns, "
-            "description, guard, materialized, max_retries, merge_strategy, on_empty, "
+            "contract, description, guard, materialized, max_retries, merge_strategy, on_empty, "
             "on_schema_change, owner, "
             "partition_by, partition_column, retention, retry_delay_seconds, scd_close_missing, "
             "scd_valid_from, scd_valid_to, schedules, triggers, unique_key, watermark_column",
