@@ -67,6 +67,15 @@ def copy_rows(
     return _located(files, folder=folder, target=target)
 
 
+def copy_to_one(
+    connection: DuckDBPyConnection, rows: str, *, folder: str, shape: Shape
+) -> list[File]:
+    """Copy the rows of a query to one file under *folder*, in their order; none for none."""
+    with _fresh_files(connection, folder) as (target, name):
+        copied = _copy(connection, rows, to=f"{target}/{name}.parquet", shape=shape)
+    return _located(copied, folder=folder, target=target)
+
+
 def copy_partitions(
     connection: DuckDBPyConnection,
     rows: str,

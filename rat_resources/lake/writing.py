@@ -18,7 +18,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
 from rat_resources import faults
-from rat_resources.lake.copying import Shape, copy_partitions, copy_rows
+from rat_resources.lake.copying import Shape, copy_partitions, copy_rows, copy_to_one
 from rat_resources.lake.data_files import describe_file
 from rat_resources.lake.evolution import SchemaChange
 from rat_resources.lake.partition_values import PartitionKeys
@@ -101,6 +101,39 @@ def write_files(
             path, partition=partition, metadata=metadata, io=io, sort_order_id=told
         )
         for path, partition in written
+    ]
+
+
+def write_partition(
+    connection: DuckDBPyConnection,
+    query: str,
+    *,
+    partition: Record,
+    metadata: TableMetadata,
+    io: FileIO,
+    order_by: Sequence[SortField],
+) -> list[DataFile]:
+    """Write the rows of *query*, all of one partition, to one file in the order that they have.
+
+    That order is the one of *order_by*, as the file then says. Nobody is told about the file.
+    """
+    faults.point("write")
+    files = copy_to_one(
+        connection,
+        cast_rows(query, schema=metadata.schema()),
+        folder=data_folder(metadata),
+        shape=Shape(target_size(metadata), _options(metadata)),
+    )
+    told = metadata.default_sort_order_id if is_told(metadata, order_by) else None
+    return [
+        describe_file(
+            file.location,
+            partition=partition,
+            metadata=metadata,
+            io=io,
+            sort_order_id=told,
+        )
+        for file in files
     ]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from pyiceberg.table import Table
 from sqlalchemy import select
 
 from rat_resources import collection, releases, runs
@@ -17,6 +18,7 @@ from rat_resources.collection.report import Collected
 from rat_resources.errors import NotFoundError
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.refs import MAIN
+from rat_resources.lake.sorting import SortField, sorted_by
 from rat_resources.lake.strategies import MergeStrategy, WriteConfig
 from rat_resources.maintenance.plans import Layout, TablePlan
 from rat_resources.maintenance.plans import plan as plan_table
@@ -108,7 +110,9 @@ def plan(whole: Platform, *, only: Collection[TableName] = ()) -> Iterator[Table
     for first in range(0, len(names), AT_ONCE):
         some = names[first : first + AT_ONCE]
         for name, table in sorted(whole.lake.tables(some, at=at).items()):
-            planned = plan_table(name, table, layout=layout(configs.get(name)), now=now)
+            planned = plan_table(
+                name, table, layout=layout(table, configs.get(name)), now=now
+            )
             if not planned.is_empty:
                 yield planned
 
@@ -125,8 +129,8 @@ def choose(whole: Platform, only: Collection[TableName], *, at: str) -> list[Tab
     return [each for each in known if not only or each in only]
 
 
-def layout(config: WriteConfig | None) -> Layout:
+def layout(table: Table, config: WriteConfig | None) -> Layout:
     """How the rows of a table lie that is written like this; None: by no pipeline."""
-    if config is None or config.merge_strategy in IN_ORDER:
-        return Layout()
-    return Layout(order=config.keys)
+    keeps_order = config is None or config.merge_strategy in IN_ORDER
+    keys = () if config is None or keeps_order else tuple(map(SortField, config.keys))
+    return Layout(sorted_by(table.metadata) or keys, keeps_order)

@@ -14,10 +14,9 @@ from pyiceberg.table.snapshots import Operation
 
 from rat_resources.errors import StoreError
 from rat_resources.lake.reading import FILE, POSITION, Tasks, select_rows
-from rat_resources.lake.sql import name_list
 from rat_resources.lake.target import Target, open_target
-from rat_resources.lake.writing import write_files
-from rat_resources.maintenance.plans import Bin
+from rat_resources.lake.writing import write_files, write_partition
+from rat_resources.maintenance.plans import Bin, Layout
 
 
 @dataclass(frozen=True)
@@ -58,11 +57,7 @@ class Rewritten:
 
 
 def rewrite(
-    connection: DuckDBPyConnection,
-    table: Table,
-    packed: Bin,
-    *,
-    order: Sequence[str],
+    connection: DuckDBPyConnection, table: Table, packed: Bin, *, layout: Layout
 ) -> Rewritten:
     """Write the rows of *packed* to new files of *table*, which nobody is told about.
 
@@ -70,8 +65,7 @@ def rewrite(
     """
     target = open_target(table)
     tasks = dict(enumerate(each.task for each in packed.files))
-    rows = sorted_rows(connection, target, tasks, order=order)
-    files = write_files(connection, rows, metadata=target.metadata, io=target.io)
+    files = write(connection, target, tasks, layout=layout)
     written = dict(enumerate(FileScanTask(each) for each in files))
     before = contents(connection, target, tasks)
     if before != contents(connection, target, written):
@@ -80,39 +74,64 @@ def rewrite(
     return Rewritten(packed, tuple(files), before.rows)
 
 
+def write(
+    connection: DuckDBPyConnection, target: Target, tasks: Tasks, *, layout: Layout
+) -> list[DataFile]:
+    """Write the rows of *tasks*, all of one partition: to one file, unless it is divided otherwise now."""
+    one, metadata = tasks[0].file, target.metadata
+    if one.spec_id != metadata.default_spec_id:
+        rows = table_rows(connection, target, tasks)
+        return write_files(
+            connection,
+            rows,
+            metadata=metadata,
+            io=target.io,
+            order_by=layout.order,
+        )
+    return write_partition(
+        connection,
+        sorted_rows(connection, target, tasks, layout=layout),
+        partition=one.partition,
+        metadata=metadata,
+        io=target.io,
+        order_by=layout.order,
+    )
+
+
 def sorted_rows(
+    connection: DuckDBPyConnection, target: Target, tasks: Tasks, *, layout: Layout
+) -> str:
+    """A query for the rows of *tasks* in their order; what is equal by it stays as it was written."""
+    if not layout.order:
+        return table_rows(connection, target, tasks)
+    rows = table_rows(connection, target, tasks, positions=True)
+    terms = [each.sql for each in layout.order]
+    return f"FROM ({rows}) ORDER BY {', '.join([*terms, FILE, POSITION])}"
+
+
+def table_rows(
     connection: DuckDBPyConnection,
     target: Target,
     tasks: Tasks,
     *,
-    order: Sequence[str],
+    positions: bool = False,
 ) -> str:
-    """A query for the rows of *tasks*, those that are equal by *order* as they were written."""
-    rows = select_rows(
+    """A query for the rows of *tasks*, in the order in which they were written."""
+    return select_rows(
         connection,
         tasks,
         schema=target.schema,
         metadata=target.metadata,
         io=target.io,
-        positions=True,
+        positions=positions,
     )
-    names = {field.name.casefold(): field.name for field in target.schema.fields}
-    known = [names[each.casefold()] for each in order if each.casefold() in names]
-    by = ", ".join(filter(None, (name_list(known), FILE, POSITION)))
-    return f"SELECT * EXCLUDE ({FILE}, {POSITION}) FROM ({rows}) ORDER BY {by}"
 
 
 def contents(connection: DuckDBPyConnection, target: Target, tasks: Tasks) -> Contents:
     """What tells the rows of *tasks* from any others."""
     if not tasks:
         return Contents(0, 0)
-    rows = select_rows(
-        connection,
-        tasks,
-        schema=target.schema,
-        metadata=target.metadata,
-        io=target.io,
-    )
+    rows = table_rows(connection, target, tasks)
     ((number, content),) = connection.execute(
         f"SELECT count(*), coalesce(sum(hash(part)), 0) FROM ({rows}) AS part"
     ).fetchall()

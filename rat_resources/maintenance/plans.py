@@ -20,7 +20,8 @@ from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
 from rat_resources.lake.committing import SNAPSHOTS_KEPT
-from rat_resources.lake.writing import FILE_SIZE
+from rat_resources.lake.sorting import SortField
+from rat_resources.lake.writing import target_size
 from rat_resources.names import TableName
 
 SMALL = 0.75  # of the target's size: what is larger is left as it is
@@ -31,8 +32,6 @@ DEAD = 0.1  # of a file's rows: where more of them are dead, it is written witho
 DELETE_FILES = 4  # that speak of one file
 FEWEST_SNAPSHOTS = 5  # over their time, that are worth a commit
 LOG_KEPT = 50  # metadata files that a table names as its former ones
-
-TARGET_SIZE = "write.target-file-size-bytes"
 
 
 class Why(StrEnum):
@@ -46,11 +45,10 @@ class Why(StrEnum):
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of a table shall lie."""
+    """How the rows of a table shall lie, and how long it remembers how they lay."""
 
-    order: tuple[
-        str, ...
-    ] = ()  # what new files are sorted by; none: as they were written
+    order: tuple[SortField, ...] = ()  # what each new file is sorted by
+    keeps_order: bool = True  # of writing: the later of two rows stays the later
     retention: timedelta | None = timedelta(days=7)  # of snapshots; None: for ever
 
 
@@ -184,21 +182,16 @@ class TablePlan:
 
 def plan(name: TableName, table: Table, *, layout: Layout, now: datetime) -> TablePlan:
     """What shall be done to *table*."""
-    target = target_size(table)
+    target = target_size(table.metadata)
     return TablePlan(
         name,
         table,
         target,
         layout,
-        bins=tuple(bins(table, target=target, in_order=not layout.order)),
+        bins=tuple(bins(table, target=target, in_order=layout.keeps_order)),
         expired=tuple(over_time(table, before=layout.retention, now=now)),
         log_entries=max(0, len(table.metadata.metadata_log) - LOG_KEPT),
     )
-
-
-def target_size(table: Table) -> int:
-    """How large the files of a table should be."""
-    return int(table.properties.get(TARGET_SIZE, FILE_SIZE))
 
 
 # Files.
@@ -207,6 +200,8 @@ def target_size(table: Table) -> int:
 def bins(table: Table, *, target: int, in_order: bool) -> Iterator[Bin]:
     """The files that are rewritten, bin by bin; *in_order*: only neighbours share one."""
     for partition, files in by_partition(table).items():
+        if in_order and files[0].data.spec_id != table.spec().spec_id:
+            continue  # divided anew, their rows could not lie as they were written
         for run in runs_of(files, target=target, in_order=in_order):
             for packed in pack(run, target=target):
                 if pays(packed):

@@ -181,7 +181,7 @@ class Work:
             return []
         with self.whole.lake.connect() as connection:
             return [
-                compacting.rewrite(connection, table, each, order=part.layout.order)
+                compacting.rewrite(connection, table, each, layout=part.layout)
                 for each in packed
             ]
 
