@@ -5,8 +5,6 @@ They know nothing of RAT: one asks Nessie's Iceberg REST interface, the other re
 
 import os
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,6 +15,7 @@ from pyiceberg.catalog import Catalog, load_catalog
 from rat_resources.lake.refs import MAIN
 from rat_resources.publishing import Served
 from tests.factories import Shop
+from tests.rat_resources.lake.readers import extension
 from tests.servers.nessie import Nessie
 from tests.servers.s3 import KEY, REGION, SECRET, S3Server
 
@@ -74,15 +73,6 @@ def read_by_duckdb(location: str, s3_server: S3Server) -> Rows:
         )
         found = connection.execute("SELECT * FROM iceberg_scan(?)", [location])
         return sorted(found.fetchall(), key=repr)
-
-
-def extension(name: str) -> Path:
-    """Where the wheel of an extension has it."""
-    wheel = find_spec(f"duckdb_extension_{name}")
-    assert wheel is not None
-    assert wheel.origin is not None
-    folder = Path(wheel.origin).parent / "extensions"
-    return next(folder.rglob(f"{name}.duckdb_extension"))
 
 
 def metadata_of(shop: Shop, table: str) -> str:

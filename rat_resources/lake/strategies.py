@@ -146,6 +146,7 @@ def apply(
             full_refresh=full_refresh,
             is_all_null=partial(_is_all_null, connection, batch),
         )
+        _check_ignored(config, evolved.schema)
         target = (
             create_target(
                 catalog,
@@ -217,6 +218,18 @@ def _check_columns(config: WriteConfig, batch: Batch) -> None:
             raise SchemaChangeError(
                 f"the query returns {name!r}, a column that scd2 writes itself",
                 fix="rename it in the query, or set scd_valid_from and scd_valid_to",
+            )
+
+
+def _check_ignored(config: WriteConfig, schema: Schema) -> None:
+    """SchemaChangeError where `on_schema_change: ignore` leaves out what the strategy needs."""
+    names = {field.name.casefold() for field in schema.fields}
+    for name in (*_needed_columns(config), *config.scd_columns):
+        if name.casefold() not in names:
+            raise SchemaChangeError(
+                f"the table has no column {name!r}, which {config.merge_strategy} needs, "
+                "and on_schema_change is ignore",
+                fix="set on_schema_change: evolve, or run once with --full-refresh",
             )
 
 

@@ -79,8 +79,9 @@ class Target:
         scan = DataScan(self.metadata, self.io, condition or AlwaysTrue())
         try:
             return dict(enumerate(scan.plan_files()))
-        except TypeError:
-            # PyIceberg 0.12 cannot compare with a partition value that is NULL.
+        except (TypeError, OverflowError):
+            # PyIceberg 0.12 cannot compare with a partition value that is NULL, nor look for the
+            # year, month or day before the first date or after the last one.
             return self.plan()
 
     def commit(
