@@ -202,9 +202,9 @@ class Computation:
         profile: Profile,
         *,
         catalog: RefCatalog,
-        inspect: Callable[[Batch], None] = lambda _batch: None,
+        inspect: Callable[[Batch], None] | None = None,
     ) -> None:
-        """Write the query's rows, in one commit; *inspect* sees them before."""
+        """Write the query's rows, in one commit; *inspect* sees them before, and keeps them waiting."""
         if self.unchanged or self.spec.is_view:
             return
         with self.blame.file_names():

@@ -1,4 +1,4 @@
-"""Batches: what a pipeline's query returned, run once and kept in DuckDB with its order.
+"""Batches: what a pipeline's query returns, and its rows, run once and kept in DuckDB with their order.
 
 What becomes of the rows is `strategies`.
 """
@@ -29,27 +29,50 @@ class Batch:
     rows: int
 
 
-@contextmanager
-def run_query(connection: DuckDBPyConnection, query: str) -> Iterator[Batch]:
-    """Run *query* once and keep its rows until the block ends; DuckDB spills them if need be."""
+@dataclass(frozen=True)
+class Bound:
+    """A query that is one SELECT, and the columns that it would return."""
+
+    select: str
+    columns: tuple[Column, ...]
+    types: tuple[str, ...]  # theirs, as DuckDB says them
+
+
+def bind_query(connection: DuckDBPyConnection, query: str) -> Bound:
+    """Find out what *query* would return; it is not run."""
     select = _one_select(connection, query)
-    columns = _columns(connection, select)
+    try:
+        relation = connection.sql(select)
+    except duckdb.Error as error:
+        raise complaint(error) from error
+    _check_names(relation.columns)
+    columns = tuple(
+        Column(name, iceberg_type(kind, column=name))
+        for name, kind in zip(relation.columns, relation.types, strict=True)
+    )
+    return Bound(select, columns, tuple(map(str, relation.types)))
+
+
+@contextmanager
+def run_query(connection: DuckDBPyConnection, query: str | Bound) -> Iterator[Batch]:
+    """Run *query* once and keep its rows until the block ends; DuckDB spills them if need be."""
+    bound = bind_query(connection, query) if isinstance(query, str) else query
     table = f"rat_batch_{uuid4().hex}"
     try:
-        connection.execute(f"CREATE TEMP TABLE {table} AS {select}")
+        connection.execute(f"CREATE TEMP TABLE {table} AS {bound.select}")
     except duckdb.InterruptException:
         raise
     except duckdb.Error as error:
         raise complaint(error) from error
     try:
-        yield Batch(table, columns, count_rows(connection, table))
+        yield Batch(table, bound.columns, count_rows(connection, table))
     finally:
         connection.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 def query_columns(connection: DuckDBPyConnection, query: str) -> tuple[Column, ...]:
     """The columns that *query* would return; it is bound, and not run."""
-    return _columns(connection, _one_select(connection, query))
+    return bind_query(connection, query).columns
 
 
 def count_rows(connection: DuckDBPyConnection, relation: str) -> int:
@@ -68,18 +91,6 @@ def _one_select(connection: DuckDBPyConnection, query: str) -> str:
             fix="put everything into one query, with WITH if it needs steps",
         )
     return statements[0].query.strip().rstrip(";")
-
-
-def _columns(connection: DuckDBPyConnection, select: str) -> tuple[Column, ...]:
-    try:
-        relation = connection.sql(select)
-    except duckdb.Error as error:
-        raise complaint(error) from error
-    _check_names(relation.columns)
-    return tuple(
-        Column(name, iceberg_type(kind, column=name))
-        for name, kind in zip(relation.columns, relation.types, strict=True)
-    )
 
 
 def _check_names(names: list[str]) -> None:

@@ -13,7 +13,7 @@ rewritten (`merging`), and all of it, new columns too, is one commit (`target`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,12 +24,19 @@ from uuid import uuid4
 import duckdb
 from duckdb import DuckDBPyConnection
 from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import TimestamptzType
 
 from rat_resources.errors import QueryError, SchemaChangeError, StoreError
-from rat_resources.lake.batch import Batch, count_rows, run_query
+from rat_resources.lake.batch import (
+    Batch,
+    Bound,
+    bind_query,
+    count_rows,
+    run_query,
+)
 from rat_resources.lake.complaints import (
     complaint,
     first_line,
@@ -55,6 +62,12 @@ from rat_resources.lake.partitioning import PartitionField
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.replacing import Scope, changed_values, replace_scope
 from rat_resources.lake.sql import literal, name_list, quote
+from rat_resources.lake.streaming import (
+    NeedsRowsError,
+    one_a_key,
+    rows_of,
+    stream_rows,
+)
 from rat_resources.lake.target import Target, change_target, create_target, find_table
 from rat_resources.lake.types import Column, sql_type
 from rat_resources.lake.writing import Written, write_files
@@ -92,9 +105,14 @@ class WriteConfig:
     on_schema_change: OnSchemaChange = "evolve"
 
     @property
+    def is_keyless(self) -> bool:
+        """Whether no row of the table is looked for."""
+        return self.merge_strategy in _KEYLESS
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The columns whose values say which rows of the table a row of the batch stands for."""
-        if self.merge_strategy in _KEYLESS:
+        if self.is_keyless:
             return ()
         if self.merge_strategy == MergeStrategy.SNAPSHOT:
             return (self.partition_column,) if self.partition_column else ()
@@ -124,19 +142,35 @@ def apply(
     attempt_time: datetime,
     full_refresh: bool = False,
     scope: Scope | None = None,
-    inspect: Callable[[Batch], None] = lambda _batch: None,
+    inspect: Callable[[Batch], None] | None = None,
 ) -> Written:
     """Run *query* once and bring its rows into the table by the strategy, in one commit or none.
 
     A missing table is made, even for a batch without rows. *inspect* sees the batch before. With a
     *scope* the rows take the place of those in it, whatever the strategy.
     """
-    with run_query(connection, query) as batch, _translated_errors():
-        inspect(batch)
-        _check_columns(config, batch)
+    bound = bind_query(connection, query)
+    with _translated_errors():
+        _check_columns(config, bound.columns)
         table = find_table(catalog, table_name)
+        starts = table is None or full_refresh
+        if inspect is None and scope is None and (starts or config.is_keyless):
+            with suppress(NeedsRowsError):
+                return _stream(
+                    connection,
+                    bound,
+                    table=table,
+                    catalog=catalog,
+                    table_name=table_name,
+                    config=config,
+                    attempt_time=attempt_time.astimezone(UTC),
+                    full_refresh=full_refresh,
+                )
+    with run_query(connection, bound) as batch, _translated_errors():
+        if inspect is not None:
+            inspect(batch)
         if scope is None:
-            _check_rows(config, batch)
+            _check_rows(config, batch.rows)
             if table is not None and not batch.rows and config.on_empty == "keep":
                 return _state(table)
         evolved = follow_columns(
@@ -147,17 +181,8 @@ def apply(
             is_all_null=partial(_is_all_null, connection, batch),
         )
         _check_ignored(config, evolved.schema)
-        target = (
-            create_target(
-                catalog,
-                table_name,
-                schema=evolved.schema,
-                partition_by=config.partition_by,
-            )
-            if table is None
-            else change_target(
-                table, schema=evolved.schema, partition_by=config.partition_by
-            )
+        target = _target(
+            table, catalog, table_name, schema=evolved.schema, config=config
         )
         with _incoming(
             connection, batch, schema=target.schema, config=config
@@ -178,6 +203,84 @@ def apply(
                 evolved=evolved,
                 told_by=(*(scope.columns if scope else ()), *config.parts),
             )
+
+
+def _target(
+    table: Table | None,
+    catalog: Catalog,
+    table_name: TableName,
+    *,
+    schema: Schema,
+    config: WriteConfig,
+) -> Target:
+    """The table with the columns of *schema*, there or not yet."""
+    if table is None:
+        return create_target(
+            catalog, table_name, schema=schema, partition_by=config.partition_by
+        )
+    return change_target(table, schema=schema, partition_by=config.partition_by)
+
+
+def _stream(
+    connection: DuckDBPyConnection,
+    bound: Bound,
+    *,
+    table: Table | None,
+    catalog: Catalog,
+    table_name: TableName,
+    config: WriteConfig,
+    attempt_time: datetime,
+    full_refresh: bool,
+) -> Written:
+    """Write the rows as they come; NeedsRowsError where somebody must look at them before."""
+    try:
+        evolved = follow_columns(
+            table,
+            bound.columns,
+            config=config,
+            full_refresh=full_refresh,
+            is_all_null=_need_rows,
+        )
+        _check_ignored(config, evolved.schema)
+    except SchemaChangeError as error:
+        # What does not fit the table is no matter where no row comes.
+        if config.on_empty == "keep":
+            raise NeedsRowsError from error
+        raise
+    target = _target(table, catalog, table_name, schema=evolved.schema, config=config)
+    rows = rows_of(bound, schema=target.schema, extra=_opened(config, attempt_time))
+    if config.merge_strategy in _ONE_ROW_A_KEY:
+        rows = one_a_key(
+            rows,
+            schema=target.schema,
+            keys=config.keys,
+            watermark=config.watermark_column,
+        )
+    added = stream_rows(connection, rows, bound=bound, target=target)
+    count = sum(file.record_count for file in added)
+    _check_rows(config, count)
+    if table is not None and not count and config.on_empty == "keep":
+        return _state(table)
+    appends = config.merge_strategy == MergeStrategy.APPEND_ONLY and not full_refresh
+    change = (
+        Change(inserted=count)
+        if appends and table is not None
+        else _start_anew(target, inserted=count)
+    )
+    return _commit(target, added, change=change, evolved=evolved)
+
+
+def _need_rows(column: str) -> bool:
+    raise NeedsRowsError(column)
+
+
+def _opened(config: WriteConfig, now: datetime) -> str:
+    """The columns that scd2 writes itself, of rows that nobody has closed."""
+    if not config.scd_columns:
+        return ""
+    valid_from, valid_to = map(quote, config.scd_columns)
+    opened = f"TIMESTAMPTZ {literal(now.isoformat())}"
+    return f", {opened} AS {valid_from}, CAST(NULL AS TIMESTAMPTZ) AS {valid_to}"
 
 
 @contextmanager
@@ -203,8 +306,8 @@ def _translated_errors() -> Iterator[None]:
         raise complaint(error) from error
 
 
-def _check_columns(config: WriteConfig, batch: Batch) -> None:
-    names = [column.name for column in batch.columns]
+def _check_columns(config: WriteConfig, columns: Sequence[Column]) -> None:
+    names = [column.name for column in columns]
     for name in _needed_columns(config):
         if name not in names:
             guess = nearest(name, names)
@@ -245,8 +348,8 @@ def _needed_columns(config: WriteConfig) -> tuple[str, ...]:
     return config.keys
 
 
-def _check_rows(config: WriteConfig, batch: Batch) -> None:
-    if not batch.rows and config.on_empty == "fail":
+def _check_rows(config: WriteConfig, rows: int) -> None:
+    if not rows and config.on_empty == "fail":
         raise QueryError(
             "the query returned no rows and on_empty is fail",
             fix="look at what it reads, or set on_empty to publish or keep",
@@ -346,7 +449,9 @@ def _change(
     if scope is not None and target.table is not None:
         return replace_scope(connection, target, incoming, scope=scope)
     if target.table is None or full_refresh or strategy == MergeStrategy.FULL_REFRESH:
-        return _start_anew(target, incoming, config=config, now=attempt_time)
+        extra = _opened(config, attempt_time)
+        query = incoming.select(extra=extra)
+        return _start_anew(target, inserted=incoming.rows, query=query)
     match strategy:
         case MergeStrategy.APPEND_ONLY:
             return Change(incoming.select(), inserted=incoming.rows)
@@ -366,20 +471,13 @@ def _change(
             return replace_keys(connection, target, incoming)
 
 
-def _start_anew(
-    target: Target, incoming: Incoming, *, config: WriteConfig, now: datetime
-) -> Change:
+def _start_anew(target: Target, *, inserted: int, query: str | None = None) -> Change:
     removed = tuple(task.file for task in target.plan().values())
-    extra = ""
-    if config.scd_columns:
-        valid_from, valid_to = map(quote, config.scd_columns)
-        opened = f"TIMESTAMPTZ {literal(now.isoformat())}"
-        extra = f", {opened} AS {valid_from}, CAST(NULL AS TIMESTAMPTZ) AS {valid_to}"
     return Change(
-        incoming.select(extra=extra),
+        query,
         removed=removed,
-        inserted=incoming.rows,
-        deleted=sum(file.record_count for file in removed),
+        inserted=inserted,
+        deleted=row_count(target.table) if target.table is not None else 0,
         is_anew=target.table is not None,
     )
 
@@ -403,9 +501,21 @@ def _write(
         else []
     )
     change.forget(connection)
+    written = _commit(target, added, change=change, evolved=evolved)
+    return replace(written, changed_values=values) if written.changed else written
+
+
+def _commit(
+    target: Target,
+    added: Sequence[DataFile],
+    *,
+    change: Change,
+    evolved: Evolution,
+) -> Written:
     # A commit brings its table up to date.
     before = None if target.table is None else row_count(target.table)
-    committed = target.commit(added=added, removed=change.removed)
+    rows = change.inserted if change.is_anew else None
+    committed = target.commit(added=added, removed=change.removed, rows=rows)
     if committed is None and target.table is not None:
         return _state(target.table)
     assert committed is not None  # noqa: S101 - a new table always commits
@@ -419,7 +529,6 @@ def _write(
         rows_replaced=change.replaced,
         rows_kept=change.kept,
         is_anew=change.is_anew,
-        changed_values=values,
         files_added=len(added),
         files_removed=len(change.removed),
         bytes_written=sum(file.file_size_in_bytes for file in added),

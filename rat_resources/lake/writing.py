@@ -164,7 +164,7 @@ def cast_rows(query: str, *, schema: Schema) -> str:
         f"CAST({quote(f.name)} AS {sql_type(f.field_type)}) AS {quote(f.name)}"
         for f in schema.fields
     )
-    return f"SELECT {', '.join(columns)} FROM ({query}) AS rows"
+    return f"SELECT {', '.join(columns)} FROM ({query}\n) AS rows"
 
 
 def _field_ids(fields: Iterable[NestedField]) -> str:
