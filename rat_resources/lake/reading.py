@@ -9,6 +9,7 @@ from itertools import chain, groupby
 from operator import itemgetter
 from uuid import uuid4
 
+import duckdb
 from duckdb import DuckDBPyConnection
 from pyarrow import RecordBatchReader
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
@@ -32,6 +33,7 @@ from rat_resources.lake.locations import (
     is_reachable,
     read_footer,
 )
+from rat_resources.lake.planning import plan
 from rat_resources.lake.sql import literal, quote
 from rat_resources.lake.types import sql_type
 
@@ -56,14 +58,11 @@ def register_table(
 
     *within*: of the files alone that may hold rows for which this holds.
     """
-    scan = table.scan(within or AlwaysTrue(), snapshot_id=snapshot_id)
-    # PyIceberg plans what was written last first. Where nothing else says which of two rows is
-    # the later one (an upsert without a watermark), it is the one that was written later.
-    oldest_first = reversed(list(scan.plan_files()))
+    tasks = plan(table.metadata, io=table.io, snapshot_id=snapshot_id, where=within)
     rows = select_rows(
         connection,
-        dict(enumerate(oldest_first)),
-        schema=scan.projection(),
+        dict(enumerate(tasks)),
+        schema=table.scan(snapshot_id=snapshot_id).projection(),
         metadata=table.metadata,
         io=table.io,
     )
@@ -71,7 +70,10 @@ def register_table(
 
 
 def row_count(table: Table, *, snapshot_id: int | None = None) -> int:
-    """How many rows the snapshot of *table* has, without reading any when nothing is deleted."""
+    """How many rows the snapshot of *table* has; none of them is read.
+
+    Our own snapshots say it. Of others the delete files are read, where there are any.
+    """
     snapshot = (
         table.current_snapshot()
         if snapshot_id is None
@@ -79,15 +81,35 @@ def row_count(table: Table, *, snapshot_id: int | None = None) -> int:
     )
     if snapshot is None:
         return 0
-    summary = snapshot.summary
-    if summary is not None and summary[ROWS]:
-        return int(summary[ROWS] or 0)
-    if summary is not None and summary["total-delete-files"] == "0":
-        return int(summary["total-records"] or 0)
-    tasks = list(table.scan(snapshot_id=snapshot_id).plan_files())
-    if any(task.delete_files for task in tasks):
-        return table.scan(snapshot_id=snapshot_id).count()
-    return sum(task.file.record_count for task in tasks)
+    if snapshot.summary is not None:
+        told = snapshot.summary[ROWS]
+        if told is None and snapshot.summary["total-delete-files"] == "0":
+            told = snapshot.summary["total-records"]
+        if told is not None:
+            return int(told)
+    tasks = plan(table.metadata, io=table.io, snapshot_id=snapshot_id)
+    if not any(task.delete_files for task in tasks):
+        return sum(task.file.record_count for task in tasks)
+    with duckdb.connect() as connection:
+        return count_alive(connection, dict(enumerate(tasks)), table=table)
+
+
+def count_alive(connection: DuckDBPyConnection, tasks: Tasks, *, table: Table) -> int:
+    """How many rows of *tasks* are not deleted; only files that DuckDB cannot read are read."""
+    direct = placed(connection, tasks, metadata=table.metadata, io=table.io)
+    known = {n: t for n, t in tasks.items() if n in direct or not t.delete_files}
+    dead = dead_rows(connection, direct)
+    alive = sum(task.file.record_count for task in known.values())
+    alive -= sum(each.rows for each in dead.values())
+    rows = select_rows(
+        connection,
+        {n: t for n, t in tasks.items() if n not in known},
+        schema=Schema(*table.schema().fields[:1]),
+        metadata=table.metadata,
+        io=table.io,
+    )
+    ((others,),) = connection.execute(f"SELECT count(*) FROM ({rows})").fetchall()
+    return alive + int(others)
 
 
 def select_rows(

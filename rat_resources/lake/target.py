@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import DataScan, Table, Transaction
+from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
 from pyiceberg.table.update import (
@@ -29,6 +29,7 @@ from pyiceberg.table.update import (
 
 from rat_resources.lake.committing import commit_files
 from rat_resources.lake.partitioning import PartitionField, partition_spec
+from rat_resources.lake.planning import plan
 from rat_resources.lake.reading import Tasks, row_count
 from rat_resources.lake.writing import TABLE_PROPERTIES
 from rat_resources.names import TableName
@@ -76,13 +77,7 @@ class Target:
         """The files that may hold rows for which *condition* holds, numbered."""
         if self.table is None:
             return {}
-        scan = DataScan(self.metadata, self.io, condition or AlwaysTrue())
-        try:
-            return dict(enumerate(scan.plan_files()))
-        except (TypeError, OverflowError):
-            # PyIceberg 0.12 cannot compare with a partition value that is NULL, nor look for the
-            # year, month or day before the first date or after the last one.
-            return self.plan()
+        return dict(enumerate(plan(self.metadata, io=self.io, where=condition)))
 
     def commit(
         self,
