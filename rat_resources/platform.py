@@ -9,7 +9,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from rat_resources.lake import Lake
+from rat_resources.lake.catalog import warehouse_location
 from rat_resources.lake.embedded_refs import EmbeddedRefs
+from rat_resources.lake.marker import Marker
 from rat_resources.lake.refs import Refs
 from rat_resources.metadata import Metadata
 from rat_resources.settings import Settings
@@ -32,6 +34,7 @@ class Platform:
         """Open all parts; the embedded Postgres starts if need be."""
         whole = cls.over(settings, metadata or Metadata.open(settings))
         whole.lake.refs.bootstrap()
+        Marker(whole.metadata, warehouse_location(whole.lake.warehouse)).introduce()
         return whole
 
     @classmethod

@@ -35,6 +35,8 @@ UNITS = {
     "y": timedelta(days=365),
 }
 HOW_TO_WRITE_IT = f"write 90d, 12h, 8w, 2y or {FOREVER}"
+# A run that goes on, and somebody who reads, need longer than nothing.
+AT_LEAST = {"history": timedelta(days=1), "unused": timedelta(days=1)}
 # What a namespace and what a pipeline may say; the rest is the platform's alone.
 OF_NAMESPACE = ("runs", "logs", "processed")
 OF_PIPELINE = ("runs", "logs")
@@ -50,6 +52,9 @@ class Retention:
     processed: timedelta | None = timedelta(days=30)  # in zones with `auto_purge`
     audit: timedelta | None = timedelta(days=365)  # who did what
     drafts: timedelta | None = timedelta(days=1)  # half of a file, left by a crash
+    history: timedelta | None = timedelta(days=30)  # commits of main, with their tables
+    backups: timedelta | None = timedelta(days=90)  # and the files that they need
+    unused: timedelta | None = timedelta(days=2)  # files that nothing needs any more
 
 
 WORDS = tuple(each.name for each in fields(Retention))
@@ -121,7 +126,16 @@ def of_platform(written: str) -> Retention:
         except ValueError as error:
             message = f"RAT_RETENTION: {each} names no span of time"
             raise SettingsError(message, fix=HOW_TO_WRITE_IT) from error
+        refuse_short(word, spans[word])
     return replace(Retention(), **spans)
+
+
+def refuse_short(word: str, span: timedelta | None) -> None:
+    """SettingsError for a span in which somebody may still be at what would go."""
+    least = AT_LEAST.get(word)
+    if least is not None and span is not None and span < least:
+        message = f"RAT_RETENTION: {word} is too short"
+        raise SettingsError(message, fix=f"write {word}={least.days}d or more")
 
 
 def read_namespace(

@@ -19,6 +19,7 @@ from dagster import DagsterInstance
 from sqlalchemy import URL, text
 
 from rat_resources.instance import RatStorage
+from rat_resources.lake import marker
 from rat_resources.metadata import Metadata, embedded, migrations
 from rat_resources.places import Place, S3Place
 from rat_resources.platform import opened, platform
@@ -265,6 +266,8 @@ def played(server: URL, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
         # Pools that nobody asks any more; a database in use cannot be copied.
         terminated = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         administrate(server, f"{terminated} WHERE datname = '{database.database}'")
+        # A copy is another RAT, which would have to take the warehouse over.
+        (home / "warehouse" / marker.NAME).unlink()
         shutil.copytree(home, kept)
         yield Played(home, kept, str(database.database))
 

@@ -41,6 +41,7 @@ FATES = (
     "waiting",  # nothing has referred to it for a while
     "removed",  # nothing has referred to it for long enough
     "strange",  # it does not look like a file of the lake's
+    "kept",  # nothing refers to it, as far as its table could be read
     "stuck",  # it could not be removed
 )
 

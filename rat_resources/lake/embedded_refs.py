@@ -129,6 +129,10 @@ class EmbeddedRefs:
                 for row in tx.execute(statement)
             ]
 
+    def heads(self) -> Iterator[Reference]:
+        """Every branch and tag that the keeper has; here they are all of this RAT's."""
+        return self.references()
+
     def head(self, name: str) -> str:
         """The hash that *name* points to."""
         return self.reference(name).hash

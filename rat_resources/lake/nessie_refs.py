@@ -219,6 +219,13 @@ class NessieRefs:
             key=lambda each: each.name,
         )
 
+    def heads(self) -> Iterator[Reference]:
+        """Every branch and tag that the server has, under its own names: also those of others."""
+        for said in self.server.pages("trees", "references"):
+            found = decode_reference(said, name=said["name"])
+            if found.hash != self.root:
+                yield found
+
     def head(self, name: str) -> str:
         """The hash that *name* points to."""
         return self.reference(name).hash

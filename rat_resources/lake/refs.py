@@ -219,6 +219,10 @@ class Refs(Protocol):
         """Every branch and tag whose name starts with *prefix*, by name, page by page."""
         ...
 
+    def heads(self) -> Iterator[Reference]:
+        """Every branch and tag that the keeper has, under its own names: also those of others."""
+        ...
+
     def head(self, name: str) -> str:
         """The hash that *name* points to."""
         ...
