@@ -40,7 +40,7 @@ def evaluate(
     definitions = [each for each in work.alerts if is_about(each, work)]
     if not definitions:
         return None
-    data = str(facts["snapshot_id"] or facts["data_version"])
+    data = str(facts["data_version"])
     occasion = Occasion(
         identity=data,
         table=str(work.name),

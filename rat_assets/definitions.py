@@ -24,6 +24,7 @@ from rat_assets import (
     clients,
     external_runs,
     invalidating,
+    maintaining,
 )
 from rat_assets.entries import Entries
 from rat_assets.hand_written import LakeAsset, collect
@@ -46,6 +47,7 @@ from rat_sensors.deliveries import deliveries
 from rat_sensors.external_runs import build_files_sensor, build_sync_schedule
 from rat_sensors.janitor import janitor
 from rat_sensors.jobs import pipelines_job, reports_job
+from rat_sensors.maintenance import maintenance_schedule
 from rat_sensors.mirror import mirror
 from rat_sensors.reports import reports_schedule
 from rat_sensors.star import star_job, star_schedule
@@ -131,6 +133,7 @@ def build_definitions(
     jobs: list[Any] = [
         *actions.jobs(),
         cleaning.clean_job,
+        maintaining.maintain_job,
         invalidating.invalidate_job,
         *clients.jobs(),
         *alerts.jobs(),
@@ -145,6 +148,7 @@ def build_definitions(
     if only is None:
         clocks.append(build_sync_schedule(external_runs.sync_job))
         clocks.append(star_schedule(exporting))
+        clocks.append(maintenance_schedule(maintaining.maintain_job, op=maintaining.OP))
         watchers = [
             mirror,
             janitor,

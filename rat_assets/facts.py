@@ -17,6 +17,7 @@ from rat_assets.inputs import Inputs, pin
 from rat_assets.trial import Trial
 from rat_resources import graph, invalidations, landing, publications
 from rat_resources.hashes import hash_of
+from rat_resources.lake.committing import original_snapshot
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.partitions import find_parts
 from rat_resources.lake.reading import row_count
@@ -97,8 +98,9 @@ def snapshot_of(table: Table | None) -> int | None:
 def data_version(spec: PipelineSpec, table: Table | None, *, inputs: Inputs) -> str:
     """What tells this data from any other: the snapshot, or for a view its code and inputs."""
     if spec.is_view:
-        return publications.view_version(spec, inputs.pins)
-    return str(snapshot_of(table))
+        return publications.view_version(spec, inputs.snapshots)
+    # Rows that maintenance wrote to other files are the same data.
+    return str(original_snapshot(table.metadata) if table is not None else None)
 
 
 def describe_table(spec: PipelineSpec, table: Table, *, rows: int) -> dict[str, Any]:

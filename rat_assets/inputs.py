@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from rat_resources import graph, releases
 from rat_resources.errors import NotFoundError
 from rat_resources.lake import register
+from rat_resources.lake.committing import original_snapshot
 from rat_resources.lake.sql import quote
 from rat_resources.names import TableName, nearest
 from rat_resources.platform import Platform
@@ -116,6 +117,14 @@ class Inputs:
     def pins(self) -> list[Pin]:
         """The snapshots, as a run's row keeps them."""
         return [pin(name, table) for name, table in sorted(self.tables.items())]
+
+    @property
+    def snapshots(self) -> dict[TableName, int | None]:
+        """What tells the rows of each table from any others, whatever maintenance did to its files."""
+        return {
+            name: original_snapshot(table.metadata)
+            for name, table in sorted(self.tables.items())
+        }
 
 
 def pin(name: TableName, table: Table) -> Pin:

@@ -407,9 +407,8 @@ class Attempt:
         """Whether the last publication read the very same snapshots and files by the same code."""
         with self.platform.metadata.transaction() as tx:
             last = publications.last_inputs(tx, self.step.pipeline)
-        tables = {each.table: each.snapshot_id for each in self.work.inputs.pins}
         files = frozenset(file.id for file in self.work.files)
-        return last == publications.LastInputs(tables, files)
+        return last == publications.LastInputs(self.work.inputs.snapshots, files)
 
     def write(self, profile: Profile) -> None:
         """Write the query's rows to the branch, and tell where each column comes from."""

@@ -23,6 +23,7 @@ from rat_resources import row_filters
 from rat_resources.errors import FilterError
 from rat_resources.invalidations import Invalidation, collapsed
 from rat_resources.lake.batch import count_rows, query_columns
+from rat_resources.lake.committing import original_snapshot
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.pruning import Box, Range, any_box
 from rat_resources.lake.reading import register_table, row_count, select_rows
@@ -294,7 +295,7 @@ def old_versions(work: Computation) -> dict[TableName, dict[str, Table]]:
     else:
         pins = pins_since(work)
     found: dict[TableName, dict[str, Table]] = {}
-    current = {each.table: each.snapshot_id for each in work.inputs.pins}
+    current = work.inputs.snapshots
     for table in {each.table for each in work.told}:
         if not pins.get(table) or table not in current:
             raise NotNarrowedError(f"nobody knows {table} as it was")
@@ -325,8 +326,8 @@ def last_pins(work: Computation) -> dict[TableName, list[Pin]]:
         rows = tx.execute(LAST_PINS, {"pipeline_id": work.pipeline.pipeline_id}).all()
     if not rows:
         raise NotNarrowedError("nobody knows what the table was made of")
-    own = work.own.current_snapshot() if work.own else None
-    if own is None or rows[0].made != own.snapshot_id:
+    own = original_snapshot(work.own.metadata) if work.own else None
+    if own is None or rows[0].made != own:
         raise NotNarrowedError("the table is not what its last run made of it")
     if rows[0].code_version != work.spec.code_version:
         raise NotNarrowedError("its definition has changed")
@@ -347,8 +348,9 @@ def by_table(rows: Iterable[Any]) -> dict[TableName, list[Pin]]:
 # What ran and found nothing to read may have pinned what it never looked at.
 LAST_PINS = text("""
     SELECT
-        last.made, version.code_version, input.namespace, input.layer, input.name,
-        input.metadata_location, input.snapshot_id
+        rat.published_snapshot(last.made) AS made, version.code_version,
+        input.namespace, input.layer, input.name, input.metadata_location,
+        rat.published_snapshot(input.snapshot_id) AS snapshot_id
     FROM (
         SELECT id, version_id, snapshot_id AS made
         FROM rat.runs
@@ -386,7 +388,8 @@ def pins_since(work: Computation) -> dict[TableName, list[Pin]]:
 
 PINS_SINCE = text("""
     SELECT DISTINCT
-        input.namespace, input.layer, input.name, input.metadata_location, input.snapshot_id
+        input.namespace, input.layer, input.name, input.metadata_location,
+        rat.published_snapshot(input.snapshot_id) AS snapshot_id
     FROM rat.runs AS run
     JOIN rat.run_inputs AS input ON input.run_id = run.id
     WHERE run.pipeline_id = :pipeline_id AND run.status = 'success'
@@ -408,9 +411,10 @@ def refuse_other_changes(
 ) -> None:
     """NotNarrowedError where anything else has changed since the table was made."""
     told = {each.table for each in work.told}
+    snapshots = work.inputs.snapshots
     for now in work.inputs.pins:
         (before,) = pins.get(now.table, [None])
-        if before is not None and before.snapshot_id == now.snapshot_id:
+        if before is not None and before.snapshot_id == snapshots[now.table]:
             continue
         if before is None or now.table not in told:
             raise NotNarrowedError(

@@ -1,6 +1,6 @@
 """Outside commits: what other engines did to tables on main.
 
-A commit that bears no run's id is somebody else's. Rows that it only added, or wrote to other files,
+A commit that bears no id of ours is somebody else's. Rows that it only added, or wrote to other files,
 make nothing wrong that was right before; of all others the readers are told, once for each snapshot,
 as of a correction. Which rows those are is told by the partitions of the files, else it is all.
 """
@@ -20,12 +20,14 @@ from rat_resources.lake import rebasing
 from rat_resources.lake.partitions import difference, part_name
 from rat_resources.lake.refs import MAIN, Commit, IcebergTable, Key, Put
 from rat_resources.lake.types import sql_type
+from rat_resources.maintenance.records import MAINTENANCE
 from rat_resources.names import LAYERS, TableName
 from rat_resources.platform import Platform
 from rat_resources.publishing import RUN_ID
 from rat_resources.row_filters import WHOLE, RowFilter
 from rat_resources.runs import Pin
 
+OURS = {RUN_ID, MAINTENANCE}  # what tells a commit of RAT's own
 MOST_VALUES = 1_000  # of a partition's column
 NAMESPACE = uuid.UUID("5a5f2b57-3d5c-5b0e-9a51-0d2b6f1c9b33")
 
@@ -59,7 +61,7 @@ def committed(whole: Platform, head: str, since: str) -> Iterator[Change]:
     """What commits that are no run's put on main, the oldest first."""
     history = whole.lake.refs.history(f"@{head}", until=since)
     # However long nobody looked: of runs' commits nothing is kept.
-    others = [each for each in history if RUN_ID not in each.properties]
+    others = [each for each in history if not OURS & each.properties.keys()]
     for commit in reversed(others):
         if commit.parents:
             yield from changes_of(whole, commit)

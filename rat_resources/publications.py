@@ -5,7 +5,7 @@ and a bad value fails before anything is merged. The merge is `publishing`.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -45,7 +45,6 @@ from rat_resources.mirror.lineage import reflect_lineage
 from rat_resources.mirror.tasks import describe_outputs, made_by
 from rat_resources.names import TableName
 from rat_resources.releases import PublishedPipeline
-from rat_resources.runs import Pin
 from rat_resources.specs import PipelineSpec
 from rat_resources.tasks import Claim
 
@@ -316,21 +315,24 @@ def last_inputs(tx: Session, pipeline: PublishedPipeline) -> LastInputs | None:
     ).one_or_none()
     if last is None or last.code_version != pipeline.spec.code_version:
         return None
-    pins = tx.scalars(select(RunInput).where(RunInput.run_id == last.id))
+    # Maintenance wrote the same rows to other files.
+    published = func.rat.published_snapshot(RunInput.snapshot_id)
+    pins = tx.execute(
+        select(RunInput.namespace, RunInput.layer, RunInput.name, published).where(
+            RunInput.run_id == last.id
+        )
+    )
     files = tx.scalars(select(RunFile.file_id).where(RunFile.run_id == last.id))
     return LastInputs(
-        {
-            TableName(each.namespace, each.layer, each.name): each.snapshot_id
-            for each in pins
-        },
+        {TableName(*key): snapshot for *key, snapshot in pins},
         frozenset(files),
     )
 
 
-def view_version(spec: PipelineSpec, pins: Sequence[Pin]) -> str:
+def view_version(spec: PipelineSpec, snapshots: Mapping[TableName, int | None]) -> str:
     """What tells the rows of a view from any other: its code and the snapshots that it reads."""
     parts = [
         spec.code_version,
-        *(f"{each.table}={each.snapshot_id}" for each in pins),
+        *(f"{table}={snapshot}" for table, snapshot in snapshots.items()),
     ]
     return sha256("\n".join(parts).encode()).hexdigest()[:20]

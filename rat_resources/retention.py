@@ -38,8 +38,8 @@ HOW_TO_WRITE_IT = f"write 90d, 12h, 8w, 2y or {FOREVER}"
 # A run that goes on, and somebody who reads, need longer than nothing.
 AT_LEAST = {"history": timedelta(days=1), "unused": timedelta(days=1)}
 # What a namespace and what a pipeline may say; the rest is the platform's alone.
-OF_NAMESPACE = ("runs", "logs", "processed")
-OF_PIPELINE = ("runs", "logs")
+OF_NAMESPACE = ("runs", "logs", "processed", "snapshots")
+OF_PIPELINE = ("runs", "logs", "snapshots")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Retention:
     history: timedelta | None = timedelta(days=30)  # commits of main, with their tables
     backups: timedelta | None = timedelta(days=90)  # and the files that they need
     unused: timedelta | None = timedelta(days=2)  # files that nothing needs any more
+    snapshots: timedelta | None = timedelta(days=7)  # that a table still names
 
 
 WORDS = tuple(each.name for each in fields(Retention))
@@ -66,6 +67,7 @@ class PipelineRetention:
 
     runs: str = ""
     logs: str = ""
+    snapshots: str = ""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "PipelineRetention":
@@ -186,6 +188,13 @@ class Policy:
             pipeline_id: before(getattr(each, word), now=now)
             for pipeline_id, each in self.pipelines.items()
         }
+
+    def of_table(self, namespace: str, pipeline_id: uuid.UUID | None) -> Retention:
+        """How long the things of a table are kept; without a pipeline its namespace says so."""
+        nearer = self.of_namespace(namespace)
+        return (
+            nearer if pipeline_id is None else self.pipelines.get(pipeline_id, nearer)
+        )
 
     def of_namespace(self, namespace: str) -> Retention:
         """How long the things of a namespace are kept."""

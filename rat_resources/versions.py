@@ -200,10 +200,13 @@ def find_versions(
     """
     names = {str(each.table): each for each in pins}
     standing: dict[TableName, dict[str, datetime]] = {}
-    for row in tx.execute(STANDING, {"names": list(names)}):
+    pinned = {
+        "names": list(names),
+        "locations": [each.metadata_location for each in pins],
+    }
+    for row in tx.execute(STANDING, pinned):
         pin = names[row.dataset]
-        if row.metadata_location == pin.metadata_location:
-            standing.setdefault(pin.table, {})[row.partition_key] = row.materialized_at
+        standing.setdefault(pin.table, {})[row.partition_key] = row.materialized_at
     before = {
         pin.table: look_back(tx, pin) for pin in pins if pin.table not in standing
     }
@@ -213,15 +216,17 @@ def find_versions(
 STANDING = text("""
     SELECT
         dataset.name AS dataset,
-        published.metadata_location,
         partition.partition_key,
         partition.materialized_at
-    FROM rat.iceberg_tables AS published
+    FROM unnest(CAST(:names AS text[]), CAST(:locations AS text[])) AS pin (name, location)
+    JOIN rat.iceberg_tables AS published
+        ON concat_ws('.', published.namespace, published.layer, published.name) = pin.name
+        -- Maintenance wrote the same rows to other files.
+        AND rat.published_location(published.metadata_location)
+            = rat.published_location(pin.location)
     JOIN rat.deployment AS deployment ON true
     JOIN trace.orgs AS org ON org.slug = deployment.org
-    JOIN trace.datasets AS dataset
-        ON dataset.org_id = org.id
-        AND dataset.name = concat_ws('.', published.namespace, published.layer, published.name)
+    JOIN trace.datasets AS dataset ON dataset.org_id = org.id AND dataset.name = pin.name
     JOIN LATERAL (
         SELECT made.dataset_version
         FROM trace.partition_versions AS made
@@ -232,7 +237,6 @@ STANDING = text("""
     JOIN trace.partition_versions AS partition
         ON partition.dataset_uuid = dataset.id
         AND partition.dataset_version = newest.dataset_version
-    WHERE dataset.name = ANY(:names)
 """)
 
 
@@ -262,7 +266,7 @@ MADE_UNTIL = text(f"""
     pinned AS (
         SELECT min(published_at) AS published_at
         FROM published
-        WHERE "table" ->> 'metadata_location' = :location
+        WHERE "table" ->> 'metadata_location' = rat.published_location(:location)
     ),
     -- Nothing of before the last whole one is left.
     whole AS (

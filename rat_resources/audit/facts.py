@@ -101,9 +101,20 @@ ORDER BY stated.namespace, stated.layer, stated.name, publication.published_at D
 
 INTENDED_TABLES = f"""
 SELECT
-    concat_ws('.', namespace, layer, name) AS id,
-    row_count, size_bytes, snapshot_id, metadata_location
+    concat_ws('.', newest.namespace, newest.layer, newest.name) AS id,
+    newest.row_count,
+    coalesce(maintained.size_bytes, newest.size_bytes) AS size_bytes,
+    coalesce(maintained.snapshot_id, newest.snapshot_id) AS snapshot_id,
+    coalesce(maintained.metadata_location, newest.metadata_location) AS metadata_location
 FROM ({NEWEST_TABLES}) AS newest
+LEFT JOIN LATERAL (
+    SELECT done.*
+    FROM rat.maintenance AS done
+    WHERE done.state = 'merged'
+        AND done.original_location = rat.published_location(newest.metadata_location)
+    ORDER BY done.finished_at DESC
+    LIMIT 1
+) AS maintained ON true
 """
 
 TABLES = """

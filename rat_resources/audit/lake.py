@@ -23,6 +23,7 @@ from rat_resources.backup.references import RESTORED, RESTORED_AT
 from rat_resources.errors import StoreError
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.types import type_words
+from rat_resources.maintenance.records import MAINTENANCE
 from rat_resources.names import TableName
 from rat_resources.publishing import RUN_ID
 
@@ -33,24 +34,28 @@ HEAD = "SELECT 'main' AS id, CAST(:head AS text) AS commit"
 
 # With a server facts are stated after the merge, and not always in the order of the merges.
 LAST_PUBLICATION = """
-(
-    SELECT 'main' AS id, run.commit
+WITH moved AS (
+    SELECT run.commit, publication.published_at AS at
     FROM rat.publications AS publication
     JOIN rat.runs AS run ON run.id = publication.run_id
-    LEFT JOIN unnest(CAST(:commits AS text[])) WITH ORDINALITY AS made(hash, position)
-        ON made.hash = run.commit
     WHERE publication.state IN ('published', 'closed') AND run.commit IS NOT NULL
-        AND (made.hash IS NOT NULL OR publication.published_at > CAST(:since AS timestamptz))
-    ORDER BY made.position NULLS FIRST, publication.published_at DESC
+    UNION ALL
+    SELECT commit, finished_at
+    FROM rat.maintenance
+    WHERE state = 'merged'
+)
+(
+    SELECT 'main' AS id, moved.commit
+    FROM moved
+    LEFT JOIN unnest(CAST(:commits AS text[])) WITH ORDINALITY AS made(hash, position)
+        ON made.hash = moved.commit
+    WHERE made.hash IS NOT NULL OR moved.at > CAST(:since AS timestamptz)
+    ORDER BY made.position NULLS FIRST, moved.at DESC
     LIMIT 1
 )
 UNION ALL
 SELECT 'main' AS id, CAST(:first AS text) AS commit
-WHERE NOT EXISTS (
-    SELECT FROM rat.publications AS publication
-    JOIN rat.runs AS run ON run.id = publication.run_id
-    WHERE publication.state IN ('published', 'closed') AND run.commit IS NOT NULL
-)
+WHERE NOT EXISTS (SELECT FROM moved)
 """
 
 HISTORY = """
@@ -59,6 +64,10 @@ SELECT * FROM jsonb_to_recordset(CAST(:history AS jsonb)) AS made(id text, run t
 
 # Merged, or to be merged, by a server that has not answered yet.
 UNDECIDED = """
+SELECT id::text AS run_id, concat_ws('.', namespace, layer, name) AS name
+FROM rat.maintenance
+WHERE state = 'intended'
+UNION ALL
 SELECT publication.run_id::text AS run_id,
     concat_ws('.', pipeline.namespace, pipeline.layer, pipeline.name) AS name
 FROM rat.publications AS publication
@@ -70,6 +79,10 @@ PUBLISHED_COMMITS = """
 SELECT run.commit AS id, run.id::text AS run
 FROM rat.runs AS run
 WHERE run.commit IS NOT NULL AND run.finished_at > CAST(:since AS timestamptz)
+UNION ALL
+SELECT commit, id::text
+FROM rat.maintenance
+WHERE state = 'merged' AND finished_at > CAST(:since AS timestamptz)
 """
 
 ON_MAIN = f"""
@@ -150,7 +163,7 @@ def find_head(scene: Scene) -> Mapping[str, Any]:
 
 @dataclass(frozen=True)
 class Made:
-    """A commit of main, and the run that it names."""
+    """A commit of main, and the run or the maintenance that it names."""
 
     id: str
     run: str | None
@@ -176,8 +189,9 @@ def decided(scene: Scene) -> Past:
         if RESTORED in said:
             made.append(Made(said[RESTORED], None))
             return Past(tuple(made), said[RESTORED_AT])
-        if said.get(RUN_ID) not in undecided:
-            made.append(Made(commit.hash, said.get(RUN_ID)))
+        by = said.get(RUN_ID) or said.get(MAINTENANCE)
+        if by not in undecided:
+            made.append(Made(commit.hash, by))
     return Past(tuple(made))
 
 
@@ -236,7 +250,7 @@ def list_branches(scene: Scene) -> Mapping[str, Any]:
 COMPARISONS = (
     Comparison(
         "lake.head",
-        "main is at the commit of the newest publication that moved it",
+        "main is at the commit of the newest publication or maintenance that moved it",
         Side("the catalog", HEAD),
         Side("rat.runs", LAST_PUBLICATION),
         MOVED,
@@ -244,7 +258,7 @@ COMPARISONS = (
     ),
     Comparison(
         "lake.commits",
-        "every commit of main is a publication, and every publication is on main",
+        "every commit of main is a publication or maintenance, and each of these is on main",
         Side("the catalog", HISTORY),
         Side("rat.runs", PUBLISHED_COMMITS),
         MOVED,

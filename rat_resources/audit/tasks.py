@@ -141,8 +141,10 @@ SELECT
     concat_ws(' ', pin.run_id, concat_ws('.', pin.namespace, pin.layer, pin.name)) AS id,
     EXISTS (
         SELECT FROM rat.publications AS made
-        WHERE made.facts #>> '{{table,metadata_location}}' = pin.metadata_location
-            AND made.facts #>> '{{table,snapshot_id}}' IS NOT DISTINCT FROM pin.snapshot_id::text
+        WHERE made.facts #>> '{{table,metadata_location}}'
+                = rat.published_location(pin.metadata_location)
+            AND made.facts #>> '{{table,snapshot_id}}'
+                IS NOT DISTINCT FROM rat.published_snapshot(pin.snapshot_id)::text
     ) AS was_published
 FROM rat.run_inputs AS pin
 JOIN rat.publications AS publication ON publication.run_id = pin.run_id

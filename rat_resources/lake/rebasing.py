@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from pyiceberg.manifest import DataFile, ManifestEntryStatus
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
+from rat_resources.lake.committing import SAME_ROWS
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.target import open_target
 
@@ -86,8 +87,23 @@ def is_plain(snapshot: Snapshot) -> bool:
     if summary is None or summary.operation not in PLAIN:
         return False
     if summary.operation == Operation.REPLACE:
-        return (summary["added-records"] or "0") == (summary["deleted-records"] or "0")
+        return summary[SAME_ROWS] is not None or keeps_number(summary)
     return (summary["deleted-data-files"] or "0") == "0"
+
+
+def keeps_number(summary: Summary) -> bool:
+    """Whether a snapshot added as many rows as it removed, those left out that were dead before."""
+    added, removed, dead, died = (
+        int(summary[each] or "0")
+        for each in (
+            "added-records",
+            "deleted-records",
+            "removed-position-deletes",
+            "added-position-deletes",
+        )
+    )
+    by_value = summary["removed-equality-deletes"] or "0"
+    return by_value == "0" and added - died == removed - dead
 
 
 def added_files(table: Table, *, base: Table) -> list[DataFile]:

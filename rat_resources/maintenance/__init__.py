@@ -13,7 +13,7 @@ from typing import Any
 from pyiceberg.table import Table
 from sqlalchemy import select
 
-from rat_resources import collection, releases, runs
+from rat_resources import collection, releases, retention, runs
 from rat_resources.collection.report import Collected
 from rat_resources.errors import NotFoundError
 from rat_resources.lake.from_spec import write_config
@@ -50,6 +50,26 @@ class Maintained:
         return [
             f"{each.plan.name}: {each.problem}" for each in self.done if each.problem
         ]
+
+    @property
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """What was planned and what was done, a row for each table."""
+        done = {each.plan.name: each for each in self.done}
+        for planned in self.plans:
+            said: dict[str, Any] = {
+                "table": str(planned.name),
+                "why": ", ".join(planned.why),
+                "files": planned.files_before,
+                "snapshots": len(planned.expired),
+            }
+            if made := done.get(planned.name):
+                said |= {
+                    "files after": made.files_after,
+                    "bytes": made.bytes_before,
+                    "bytes after": made.bytes_after,
+                    "dead rows": made.dead_rows,
+                }
+            yield said
 
     def to_json(self) -> dict[str, Any]:
         """The same for a program."""
@@ -102,17 +122,20 @@ def plan(whole: Platform, *, only: Collection[TableName] = ()) -> Iterator[Table
     """What there is to do to the tables on main, table by table, in order of name."""
     at = f"@{whole.lake.refs.head(MAIN)}"
     names = choose(whole, only, at=at)
+    platform = retention.of_platform(whole.settings.retention)
+    pipelines = pipeline_ids(whole)
     with whole.metadata.transaction() as tx:
         now = runs.database_time(tx)
         configs = {
             each.spec.table: write_config(each.spec) for each in releases.load(tx)
         }
+        policy = retention.read_policy(tx, whole.store, platform=platform)
     for first in range(0, len(names), AT_ONCE):
         some = names[first : first + AT_ONCE]
         for name, table in sorted(whole.lake.tables(some, at=at).items()):
-            planned = plan_table(
-                name, table, layout=layout(table, configs.get(name)), now=now
-            )
+            kept = policy.of_table(name.namespace, pipelines.get(name)).snapshots
+            shape = layout(table, configs.get(name), retention=kept)
+            planned = plan_table(name, table, layout=shape, now=now)
             if not planned.is_empty:
                 yield planned
 
@@ -129,8 +152,10 @@ def choose(whole: Platform, only: Collection[TableName], *, at: str) -> list[Tab
     return [each for each in known if not only or each in only]
 
 
-def layout(table: Table, config: WriteConfig | None) -> Layout:
+def layout(
+    table: Table, config: WriteConfig | None, *, retention: timedelta | None
+) -> Layout:
     """How the rows of a table lie that is written like this; None: by no pipeline."""
     keeps_order = config is None or config.merge_strategy in IN_ORDER
     keys = () if config is None or keeps_order else tuple(map(SortField, config.keys))
-    return Layout(sorted_by(table.metadata) or keys, keeps_order)
+    return Layout(sorted_by(table.metadata) or keys, keeps_order, retention)
