@@ -80,6 +80,13 @@ def count_rows(connection: DuckDBPyConnection, relation: str) -> int:
     return int(connection.execute(f"SELECT count(*) FROM {relation}").fetchall()[0][0])
 
 
+def keep_rows(connection: DuckDBPyConnection, query: str) -> str:
+    """The temp table that the rows of *query* are kept in."""
+    name = f"rat_rows_{uuid4().hex}"
+    connection.execute(f"CREATE TEMP TABLE {name} AS {query}")
+    return name
+
+
 def _one_select(connection: DuckDBPyConnection, query: str) -> str:
     try:
         statements = connection.extract_statements(query)

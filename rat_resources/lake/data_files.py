@@ -56,19 +56,20 @@ def describe_file(
 
 def _leaf_ids(schema: Schema) -> list[int]:
     """The field ids of the columns of a Parquet file, in the order of its footer."""
-    return [leaf for f in schema.fields for leaf in _leaves(f.field_id, f.field_type)]
+    return [leaf for f in schema.fields for leaf in leaves(f.field_id, f.field_type)]
 
 
-def _leaves(field_id: int, field_type: IcebergType) -> Iterator[int]:
+def leaves(field_id: int, field_type: IcebergType) -> Iterator[int]:
+    """The field ids of the columns of a Parquet file that a column is kept in."""
     match field_type:
         case StructType():
             for field in field_type.fields:
-                yield from _leaves(field.field_id, field.field_type)
+                yield from leaves(field.field_id, field.field_type)
         case ListType():
-            yield from _leaves(field_type.element_id, field_type.element_type)
+            yield from leaves(field_type.element_id, field_type.element_type)
         case MapType():
-            yield from _leaves(field_type.key_id, field_type.key_type)
-            yield from _leaves(field_type.value_id, field_type.value_type)
+            yield from leaves(field_type.key_id, field_type.key_type)
+            yield from leaves(field_type.value_id, field_type.value_type)
         case _:
             yield field_id
 

@@ -1,57 +1,40 @@
-"""Merging: which rows of a table a batch touches, and what the files that hold them become.
+"""Merging: which rows of a table a batch touches, and which rows come instead of them.
 
-Each function looks only into files whose key bounds meet the batch's, finds the touched rows by
-file and position, and says what to write; nothing is written here.
+Each function looks only into files whose key bounds meet the batch's, reads the key columns alone,
+and finds the touched rows by file and position; nothing is written here. Whether a row of the batch is
+there already is `sameness`, what becomes of the touched rows is `dying`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 from duckdb import DuckDBPyConnection
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
 from pyiceberg.manifest import DataFile
 
-from rat_resources.lake.batch import count_rows
+from rat_resources.lake.batch import count_rows, keep_rows
+from rat_resources.lake.bounds import bounds_of
+from rat_resources.lake.dying import Dying, dying_rows
+from rat_resources.lake.incoming import ROW, Incoming
 from rat_resources.lake.partitioning import stored_value
 from rat_resources.lake.pruning import between, is_ordered
-from rat_resources.lake.reading import FILE, POSITION, Tasks, select_rows
+from rat_resources.lake.reading import FILE, POSITION, Tasks
+from rat_resources.lake.sameness import may_be_in, same_rows
 from rat_resources.lake.sql import name_list, quote, same_keys
 from rat_resources.lake.target import Target
-
-ROW = "__rat_row"
-SAME = "__rat_same"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Incoming:
-    """The rows of a batch in a temp table: the table's columns, and ROW, their order."""
-
-    table: str
-    columns: tuple[str, ...]
-    keys: tuple[str, ...]
-    rows: int
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """The columns that are no keys."""
-        return tuple(column for column in self.columns if column not in self.keys)
-
-    def select(self, *, extra: str = "", where: str = "true") -> str:
-        """A query for the rows, or those of them for which *where* holds."""
-        columns = name_list(self.columns)
-        return f"SELECT {columns}{extra} FROM {self.table} WHERE {where}"
-
-
-@dataclass(frozen=True)
 class Change:
-    """What becomes of a table: the files that go, and the rows that are written instead."""
+    """What becomes of a table: the rows that go, and the rows that come."""
 
-    query: str | None = None
-    removed: tuple[DataFile, ...] = ()
+    query: str | None = None  # for the rows that come
+    coming: int = 0
+    dying: Dying | None = None
+    removed: tuple[DataFile, ...] = ()  # files that go with all their rows
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
@@ -66,82 +49,44 @@ class Change:
     changed: str | None = None
     scratch: tuple[str, ...] = ()  # the temp tables that the query reads
 
+    def rows_after(self, before: int) -> int:
+        """How many rows the table then has that has so many now."""
+        going = self.dying.rows if self.dying else 0
+        return self.coming + (0 if self.is_anew else before - going)
+
     def forget(self, connection: DuckDBPyConnection) -> None:
         """Drop what the query needed."""
-        for table in self.scratch:
+        tables = (*self.scratch, *([self.dying.table] if self.dying else ()))
+        for table in tables:
             connection.execute(f"DROP TABLE IF EXISTS {table}")
-
-
-@dataclass(frozen=True)
-class Touched:
-    """Rows of the table in a temp table, each by FILE and POSITION, and the files they lie in."""
-
-    target: Target
-    connection: DuckDBPyConnection
-    tasks: Tasks
-    table: str
-    rows: int
-
-    @property
-    def files(self) -> tuple[DataFile, ...]:
-        """The files that hold any of them."""
-        return tuple(task.file for task in self.tasks.values())
-
-    def others(self) -> str:
-        """A query for all other rows of those files."""
-        return (
-            f"SELECT {self._columns()} FROM ({self._all_rows()}) AS old "
-            f"ANTI JOIN {self.table} USING ({FILE}, {POSITION})"
-        )
-
-    def themselves(self) -> str:
-        """A query for just these rows."""
-        return (
-            f"SELECT {self._columns()} FROM ({self._all_rows()}) AS old "
-            f"SEMI JOIN {self.table} USING ({FILE}, {POSITION})"
-        )
-
-    def with_value(self, column: str, value: str) -> str:
-        """A query for all rows of those files, where *column* of these rows is *value*."""
-        touched = f"touched.{FILE} IS NOT NULL"
-        new = f"CASE WHEN {touched} THEN {value} ELSE old.{quote(column)} END"
-        return (
-            f"SELECT {self._columns(replaced={column: new})} "
-            f"FROM ({self._all_rows()}) AS old LEFT JOIN {self.table} AS touched "
-            f"ON old.{FILE} = touched.{FILE} AND old.{POSITION} = touched.{POSITION}"
-        )
-
-    def _columns(self, *, replaced: Mapping[str, str] | None = None) -> str:
-        return ", ".join(
-            f"{(replaced or {}).get(f.name, 'old.' + quote(f.name))} AS {quote(f.name)}"
-            for f in self.target.schema.fields
-        )
-
-    def _all_rows(self) -> str:
-        return table_rows(self.connection, self.target, self.tasks)
 
 
 def upsert(
     connection: DuckDBPyConnection, target: Target, incoming: Incoming
 ) -> Change:
     """One row a key: a row that differs takes the place of the table's, a new one is added."""
-    tasks = _files_with_keys(connection, target, incoming)
-    matches = _match_keys(connection, target, incoming, tasks=tasks)
-    known = _count_incoming(connection, matches)
-    updated = _count_incoming(connection, matches, where=f"NOT {SAME}")
-    if not updated and known == incoming.rows:
-        return Change(scratch=(matches,))
-    old = touch(
-        connection, target, f"SELECT * FROM {matches} WHERE NOT {SAME}", tasks=tasks
+    keys = find_keys(connection, target, incoming)
+    matches = keys.matches()
+    same = same_rows(connection, target, incoming, matches=matches, tasks=keys.tasks)
+    known, unchanged = (count_incoming(connection, each) for each in (matches, same))
+    scratch = (matches, same)
+    if unchanged == incoming.rows:
+        return Change(scratch=scratch)
+    old = dying_rows(
+        connection,
+        target,
+        f"SELECT * FROM {matches} ANTI JOIN {same} USING ({ROW})",
+        tasks=keys.tasks,
     )
-    new = incoming.select(where=_unless_same(matches))
+    updated = known - unchanged
     return Change(
-        f"{old.others()} UNION ALL BY NAME {new}",
-        removed=old.files,
+        incoming.select(where=unless_in(same)),
+        coming=incoming.rows - unchanged,
+        dying=old,
         inserted=incoming.rows - known,
         updated=updated,
         deleted=old.rows - updated,
-        scratch=(matches, old.table),
+        scratch=scratch,
     )
 
 
@@ -149,26 +94,21 @@ def replace_keys(
     connection: DuckDBPyConnection, target: Target, incoming: Incoming
 ) -> Change:
     """All rows of the batch's keys make way for the batch, unless they are the same rows."""
-    tasks = _files_with_keys(connection, target, incoming)
-    old = touch(
-        connection,
-        target,
-        f"SELECT old.* FROM ({table_rows(connection, target, tasks)}) AS old "
-        f"SEMI JOIN {incoming.table} AS new "
-        f"ON {same_keys('old', 'new', names=incoming.keys)}",
-        tasks=tasks,
-    )
-    kept = _count_kept(connection, old, incoming)
+    keys = find_keys(connection, target, incoming)
+    found = keys.found()
+    old = dying_rows(connection, target, f"FROM {found}", tasks=keys.tasks)
+    kept = _count_kept(connection, old, incoming, found=found)
     if old.rows == incoming.rows == kept:
-        return Change(scratch=(old.table,))
+        return Change(scratch=(found, old.table))
     return Change(
-        f"{old.others()} UNION ALL BY NAME {incoming.select()}",
-        removed=old.files,
+        incoming.select(),
+        coming=incoming.rows,
+        dying=old,
         inserted=incoming.rows,
         deleted=old.rows,
-        replaced=_count_replaced(connection, old, incoming),
+        replaced=count_replaced(connection, found, incoming.table, keys=incoming.keys),
         kept=kept,
-        scratch=(old.table,),
+        scratch=(found,),
     )
 
 
@@ -187,189 +127,196 @@ def close_and_open(
     That time is the attempt's, or just after the newest open version if that is later.
     """
     is_open = f"{quote(valid_to)} IS NULL"
-    everything = target.plan()
-    tasks = (
-        everything if close_missing else _files_with_keys(connection, target, incoming)
-    )
-    matches = _match_keys(connection, target, incoming, tasks=tasks, where=is_open)
-    known = _count_incoming(connection, matches)
-    changed = _count_incoming(connection, matches, where=f"NOT {SAME}")
-    closing = f"SELECT {FILE}, {POSITION} FROM {matches} WHERE NOT {SAME}"
+    keys = find_keys(connection, target, incoming, everywhere=close_missing)
+    matches = keys.matches(columns=(valid_to,), where=f"old.{is_open}")
+    same = same_rows(connection, target, incoming, matches=matches, tasks=keys.tasks)
+    known, unchanged = (count_incoming(connection, each) for each in (matches, same))
+    closing = f"SELECT {FILE}, {POSITION} FROM {matches} ANTI JOIN {same} USING ({ROW})"
+    missing = f"({keys.others(columns=(valid_to,), where=is_open)})"
     if close_missing:
-        closing += (
-            f" UNION ALL SELECT {FILE}, {POSITION} "
-            f"FROM ({table_rows(connection, target, tasks)}) AS old "
-            f"ANTI JOIN {incoming.table} AS new "
-            f"ON {same_keys('old', 'new', names=incoming.keys)} WHERE old.{is_open}"
-        )
-    old = touch(connection, target, closing, tasks=tasks)
-    scratch = (matches, old.table)
-    if not old.rows and known == incoming.rows:
-        return Change(scratch=scratch)
-    now = _next_time(
-        connection,
-        f"SELECT {quote(valid_from)} FROM ({table_rows(connection, target, everything)}) "
-        f"WHERE {is_open}",
-        at=attempt_time,
-    )
+        closing += f" UNION ALL {missing}"
+    old = dying_rows(connection, target, closing, tasks=keys.tasks)
+    scratch = (matches, same)
+    if not old.rows and unchanged == incoming.rows:
+        return Change(scratch=(*scratch, old.table))
+    now = _next_time(connection, target, valid_from, valid_to=valid_to, at=attempt_time)
     opened = f", {now} AS {quote(valid_from)}, NULL::TIMESTAMPTZ AS {quote(valid_to)}"
-    new = incoming.select(extra=opened, where=_unless_same(matches))
-    missing = count_rows(
-        connection,
-        f"(SELECT 1 FROM {old.table} ANTI JOIN {matches} USING ({FILE}, {POSITION}))",
-    )
+    new = incoming.select(extra=opened, where=unless_in(same))
+    updated = known - unchanged
+    if close_missing:
+        updated += old.rows - count_rows(
+            connection,
+            f"(FROM {old.table} SEMI JOIN {matches} USING ({FILE}, {POSITION}))",
+        )
     return Change(
-        f"{old.with_value(valid_to, now)} UNION ALL BY NAME {new}",
-        removed=old.files,
+        f"{old.themselves(replaced={valid_to: now})} UNION ALL BY NAME {new}",
+        coming=old.rows + incoming.rows - unchanged,
+        dying=old,
         inserted=incoming.rows - known,
-        updated=changed + missing,
+        updated=updated,
         scratch=scratch,
     )
 
 
-def _match_keys(
+# Where the rows of the batch's keys are.
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a batch, and the files of a table that may hold rows of them."""
+
+    connection: DuckDBPyConnection
+    target: Target
+    incoming: Incoming
+    tasks: Tasks
+    missing: frozenset[str]  # keys that some row of the batch lacks
+
+    @property
+    def same(self) -> str:
+        """The condition that a row of the table has the key of one of the batch."""
+        # For = DuckDB leaves out row groups by their bounds.
+        plain = [key for key in self.incoming.keys if key not in self.missing]
+        conditions = [f"old.{quote(key)} = new.{quote(key)}" for key in plain]
+        nullable = same_keys("old", "new", names=sorted(self.missing))
+        return " AND ".join(filter(None, [*conditions, nullable]))
+
+    def matches(self, *, columns: Sequence[str] = (), where: str = "true") -> str:
+        """A temp table of the rows that share a key with one of the batch, which is their ROW.
+
+        *where* may look at *columns*, too.
+        """
+        return keep_rows(
+            self.connection,
+            f"SELECT new.{ROW}, old.{FILE}, old.{POSITION} "
+            f"FROM ({self._rows(columns)}) AS old "
+            f"JOIN {self.incoming.table} AS new ON {self.same} WHERE {where}",
+        )
+
+    def found(self) -> str:
+        """A temp table of the rows that share a key with any of the batch, and of their keys."""
+        return keep_rows(
+            self.connection,
+            f"SELECT old.* FROM ({self._rows()}) AS old "
+            f"SEMI JOIN {self.incoming.table} AS new ON {self.same}",
+        )
+
+    def others(self, *, columns: Sequence[str], where: str) -> str:
+        """A query for the places of the rows whose key the batch lacks."""
+        return (
+            f"SELECT {FILE}, {POSITION} FROM ({self._rows(columns)}) AS old "
+            f"ANTI JOIN {self.incoming.table} AS new "
+            f"ON {same_keys('old', 'new', names=self.incoming.keys)} WHERE old.{where}"
+        )
+
+    def _rows(self, columns: Sequence[str] = ()) -> str:
+        names = dict.fromkeys((*self.incoming.keys, *columns))
+        return self.target.rows(self.connection, self.tasks, columns=tuple(names))
+
+
+def find_keys(
     connection: DuckDBPyConnection,
     target: Target,
     incoming: Incoming,
     *,
-    tasks: Tasks,
-    where: str = "true",
-) -> str:
-    """A temp table of the table's rows that share a key with the batch.
-
-    ROW is the batch's row, FILE and POSITION the table's, and SAME whether the batch's row is
-    already there, once and unchanged.
-    """
-    old = f"SELECT * FROM ({table_rows(connection, target, tasks)}) WHERE {where}"
-    same = same_keys("old", "new", names=incoming.values) or "true"
-    return keep_rows(
-        connection,
-        f"SELECT new.{ROW}, old.{FILE}, old.{POSITION}, ({same}) "
-        f"AND count(*) OVER (PARTITION BY new.{ROW}) = 1 AS {SAME} "
-        f"FROM ({old}) AS old JOIN {incoming.table} AS new "
-        f"ON {same_keys('old', 'new', names=incoming.keys)}",
-    )
-
-
-def _count_incoming(
-    connection: DuckDBPyConnection, matches: str, *, where: str = "true"
-) -> int:
-    """How many rows of the batch are among *matches*."""
-    return count_rows(
-        connection, f"(SELECT DISTINCT {ROW} FROM {matches} WHERE {where})"
-    )
+    everywhere: bool = False,
+) -> Keys:
+    """The keys of a batch, and the files whose bounds meet them; all files if *everywhere*."""
+    if not incoming.rows and not everywhere:
+        return Keys(connection, target, incoming, {}, frozenset())
+    condition: BooleanExpression = AlwaysTrue()
+    missing = []
+    for key in incoming.keys:
+        kind = target.schema.find_type(key)
+        value = stored_value(quote(key), column_type=kind)
+        ends = f"min({value}), max({value})" if is_ordered(kind) else "NULL, NULL"
+        ((low, high, lacking),) = connection.execute(
+            f"SELECT {ends}, count(*) - count({quote(key)}) FROM {incoming.table}"
+        ).fetchall()
+        if lacking:
+            missing.append(key)
+        if is_ordered(kind):
+            within = between(key, low=low, high=high, nulls=bool(lacking))
+            condition = And(condition, within)
+    tasks = target.plan(None if everywhere else condition)
+    return Keys(connection, target, incoming, tasks, frozenset(missing))
 
 
-def _unless_same(matches: str) -> str:
-    return f"{ROW} NOT IN (SELECT {ROW} FROM {matches} WHERE {SAME})"
+# What is counted.
 
 
-def touch(
-    connection: DuckDBPyConnection, target: Target, query: str, *, tasks: Tasks
-) -> Touched:
-    """The rows of the table that *query* finds among *tasks*."""
-    table = keep_rows(connection, f"SELECT {FILE}, {POSITION} FROM ({query})")
-    numbers = connection.execute(f"SELECT DISTINCT {FILE} FROM {table}").fetchall()
-    found = {number for (number,) in numbers}
-    return Touched(
-        target,
-        connection,
-        {number: task for number, task in tasks.items() if number in found},
-        table,
-        count_rows(connection, table),
-    )
+def count_incoming(connection: DuckDBPyConnection, rows: str) -> int:
+    """How many rows of the batch a table of them names."""
+    return count_rows(connection, f"(SELECT DISTINCT {ROW} FROM {rows})")
 
 
-def keep_rows(connection: DuckDBPyConnection, query: str) -> str:
-    """The temp table that the rows of *query* are kept in."""
-    name = f"rat_rows_{uuid4().hex}"
-    connection.execute(f"CREATE TEMP TABLE {name} AS {query}")
-    return name
+def unless_in(rows: str) -> str:
+    """The condition that a row of the batch is not among *rows*."""
+    return f"{ROW} NOT IN (SELECT {ROW} FROM {rows})"
 
 
 def _count_kept(
-    connection: DuckDBPyConnection, old: Touched, incoming: Incoming
+    connection: DuckDBPyConnection, old: Dying, incoming: Incoming, *, found: str
 ) -> int:
-    """How many of the batch's rows are among the touched ones, counted with duplicates."""
-    if not old.rows:
-        return 0
-    columns = name_list(incoming.columns)
-    new = f"SELECT {columns} FROM {incoming.table}"
-    rows = f"SELECT {columns} FROM ({old.themselves()})"
-    return incoming.rows - count_rows(connection, f"({new} EXCEPT ALL {rows})")
+    """How many of the batch's rows are among the dying ones, counted with duplicates."""
+    possible = may_be_in(connection, old.target, incoming, found=found, tasks=old.tasks)
+    try:
+        if not (most := count_rows(connection, possible)):
+            return 0
+        columns = name_list(incoming.columns)
+        new = f"FROM {incoming.table} SEMI JOIN {possible} USING ({ROW})"
+        places = (
+            f"SELECT {FILE}, {POSITION} FROM {found} AS old SEMI JOIN ({new}) AS new "
+            f"ON {same_keys('old', 'new', names=incoming.keys)}"
+        )
+        rows = (
+            f"SELECT {columns} FROM ({old.target.rows(connection, old.tasks)}) AS old "
+            f"SEMI JOIN ({places}) AS place USING ({FILE}, {POSITION})"
+        )
+        new = f"SELECT {columns} {new}"
+        return most - count_rows(connection, f"({new} EXCEPT ALL {rows})")
+    finally:
+        connection.execute(f"DROP TABLE {possible}")
 
 
-def _count_replaced(
-    connection: DuckDBPyConnection, old: Touched, incoming: Incoming
+def count_replaced(
+    connection: DuckDBPyConnection, going: str, coming: str, *, keys: Sequence[str]
 ) -> int:
-    """How many of the touched rows make way for a row of the same key, each for one."""
-    if not old.rows:
+    """How many of the rows that go have one of the same keys that comes, each one for one."""
+    if not keys:
         return 0
-    keys = name_list(incoming.keys)
-    counted = f"SELECT {keys}, count(*) AS {ROW} FROM"
+    names = name_list(keys)
+    counted = f"SELECT {names}, count(*) AS {ROW} FROM"
     ((replaced,),) = connection.execute(
         f"SELECT coalesce(sum(least(old.{ROW}, new.{ROW})), 0) "
-        f"FROM ({counted} ({old.themselves()}) GROUP BY {keys}) AS old "
-        f"JOIN ({counted} {incoming.table} GROUP BY {keys}) AS new "
-        f"ON {same_keys('old', 'new', names=incoming.keys)}"
+        f"FROM ({counted} {going} GROUP BY {names}) AS old "
+        f"JOIN ({counted} {coming} GROUP BY {names}) AS new "
+        f"ON {same_keys('old', 'new', names=keys)}"
     ).fetchall()
     return int(replaced)
 
 
-def _next_time(connection: DuckDBPyConnection, open_times: str, *, at: datetime) -> str:
-    """The attempt's time, or the first moment after all *open_times*, as SQL."""
-    ((newest,),) = connection.execute(
-        f"SELECT max(epoch_us(time)) FROM ({open_times}) AS versions(time)"
-    ).fetchall()
+def _next_time(
+    connection: DuckDBPyConnection,
+    target: Target,
+    valid_from: str,
+    *,
+    valid_to: str,
+    at: datetime,
+) -> str:
+    """The attempt's time, or the first moment after all open versions, as SQL."""
+    field = target.schema.find_field(valid_from)
     micros = (at - _EPOCH) // timedelta(microseconds=1)
-    later = micros if newest is None else max(micros, newest + 1)
-    return f"make_timestamptz({later})"
-
-
-def table_rows(connection: DuckDBPyConnection, target: Target, tasks: Tasks) -> str:
-    """A query for the rows of *tasks*, each with its FILE and POSITION."""
-    return select_rows(
-        connection,
-        tasks,
-        schema=target.schema,
-        metadata=target.metadata,
-        io=target.io,
-        positions=True,
-    )
-
-
-def _files_with_keys(
-    connection: DuckDBPyConnection, target: Target, incoming: Incoming
-) -> Tasks:
-    """The files of the table whose bounds meet the keys of the batch, and then their rows do."""
-    if not incoming.rows:
-        return {}
-    condition: BooleanExpression = AlwaysTrue()
-    for name in incoming.keys:
-        condition = And(condition, key_range(connection, target, incoming, key=name))
-    tasks = target.plan(condition)
-    if not tasks:
-        return {}
-    found = connection.execute(
-        f"SELECT DISTINCT {FILE} FROM ({table_rows(connection, target, tasks)}) AS old "
-        f"SEMI JOIN {incoming.table} AS new "
-        f"ON {same_keys('old', 'new', names=incoming.keys)}"
+    later = {
+        number: task
+        for number, task in target.plan().items()
+        if (ends := bounds_of(task.file, field)) is None or ends.high >= micros
+    }
+    if not later:
+        return f"make_timestamptz({micros})"
+    rows = target.rows(connection, later, columns=(valid_from, valid_to))
+    ((newest,),) = connection.execute(
+        f"SELECT max(epoch_us({quote(valid_from)})) FROM ({rows}) WHERE {quote(valid_to)} IS NULL"
     ).fetchall()
-    numbers = {number for (number,) in found}
-    return {number: task for number, task in tasks.items() if number in numbers}
-
-
-def key_range(
-    connection: DuckDBPyConnection, target: Target, incoming: Incoming, *, key: str
-) -> BooleanExpression:
-    """What must hold for a row to have a key of the batch, as far as a range can say it."""
-    field = target.schema.find_field(key, case_sensitive=False)
-    key = field.name
-    if not is_ordered(field.field_type):
-        return AlwaysTrue()
-    value = stored_value(quote(key), column_type=field.field_type)
-    ((low, high, nulls),) = connection.execute(
-        f"SELECT min({value}), max({value}), count(*) - count({quote(key)}) "
-        f"FROM {incoming.table}"
-    ).fetchall()
-    return between(key, low=low, high=high, nulls=bool(nulls))
+    if newest is not None:
+        micros = max(micros, newest + 1)
+    return f"make_timestamptz({micros})"

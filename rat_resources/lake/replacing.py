@@ -10,15 +10,10 @@ from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from rat_resources.lake.batch import count_rows
-from rat_resources.lake.merging import (
-    ROW,
-    Change,
-    Incoming,
-    keep_rows,
-    table_rows,
-    touch,
-)
+from rat_resources.lake.batch import count_rows, keep_rows
+from rat_resources.lake.dying import dying_rows
+from rat_resources.lake.incoming import ROW, Incoming
+from rat_resources.lake.merging import Change, count_replaced
 from rat_resources.lake.pruning import Range, any_box
 from rat_resources.lake.reading import FILE, POSITION
 from rat_resources.lake.sql import name_list, quote, same_keys
@@ -91,7 +86,7 @@ def replace_scope(
     numbered = f"row_number() OVER (PARTITION BY {columns}) AS {NUMBER}"
     old = keep_rows(
         connection,
-        f"SELECT *, {numbered} FROM ({table_rows(connection, target, tasks)}) AS old "
+        f"SELECT *, {numbered} FROM ({target.rows(connection, tasks)}) AS old "
         f"WHERE {scope.condition}",
     )
     new = keep_rows(connection, f"SELECT *, {numbered} FROM {incoming.table} AS new")
@@ -102,40 +97,23 @@ def replace_scope(
     coming = keep_rows(
         connection, f"SELECT * FROM {new} AS new ANTI JOIN {old} AS old ON {same}"
     )
-    touched = touch(
+    dying = dying_rows(
         connection, target, f"SELECT {FILE}, {POSITION} FROM {going}", tasks=tasks
     )
-    scratch = (old, new, going, coming, touched.table)
+    scratch = (old, new, going, coming)
     inserted = count_rows(connection, coming)
-    if not touched.rows and not inserted:
-        return Change(scratch=scratch)
-    rows = f"SELECT {columns} FROM {coming} ORDER BY {ROW}"
+    if not dying.rows and not inserted:
+        return Change(scratch=(*scratch, dying.table))
     return Change(
-        f"{touched.others()} UNION ALL BY NAME ({rows})" if touched.rows else rows,
-        removed=touched.files,
+        f"SELECT {columns}, {ROW} FROM {coming}" if inserted else None,
+        coming=inserted,
+        dying=dying,
         inserted=inserted,
-        deleted=touched.rows,
-        replaced=_count_replaced(connection, going, coming, keys=scope.keys),
+        deleted=dying.rows,
+        replaced=count_replaced(connection, going, coming, keys=scope.keys),
         changed=f"SELECT {columns} FROM {going} UNION ALL SELECT {columns} FROM {coming}",
         scratch=scratch,
     )
-
-
-def _count_replaced(
-    connection: DuckDBPyConnection, going: str, coming: str, *, keys: Sequence[str]
-) -> int:
-    """How many of the rows that go have one of the same keys that comes, each one for one."""
-    if not keys:
-        return 0
-    names = name_list(keys)
-    counted = f"SELECT {names}, count(*) AS {ROW} FROM"
-    ((replaced,),) = connection.execute(
-        f"SELECT coalesce(sum(least(old.{ROW}, new.{ROW})), 0) "
-        f"FROM ({counted} {going} GROUP BY {names}) AS old "
-        f"JOIN ({counted} {coming} GROUP BY {names}) AS new "
-        f"ON {same_keys('old', 'new', names=keys)}"
-    ).fetchall()
-    return int(replaced)
 
 
 def changed_values(

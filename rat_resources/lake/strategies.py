@@ -37,12 +37,14 @@ from rat_resources.lake.batch import (
     count_rows,
     run_query,
 )
+from rat_resources.lake.choosing import WriteMode
 from rat_resources.lake.complaints import (
     complaint,
     first_line,
     is_disk_full,
     is_outage,
 )
+from rat_resources.lake.dying import Settled
 from rat_resources.lake.evolution import (
     Evolution,
     OnSchemaChange,
@@ -50,17 +52,13 @@ from rat_resources.lake.evolution import (
     first_schema,
     replace_columns,
 )
-from rat_resources.lake.merging import (
-    ROW,
-    Change,
-    Incoming,
-    close_and_open,
-    replace_keys,
-    upsert,
-)
+from rat_resources.lake.incoming import ROW, Incoming
+from rat_resources.lake.merging import Change, close_and_open, replace_keys, upsert
 from rat_resources.lake.partitioning import PartitionField
+from rat_resources.lake.positions import Marks
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.replacing import Scope, changed_values, replace_scope
+from rat_resources.lake.sorting import sorted_by
 from rat_resources.lake.sql import literal, name_list, quote
 from rat_resources.lake.streaming import (
     NeedsRowsError,
@@ -103,6 +101,7 @@ class WriteConfig:
     scd_close_missing: bool = False
     on_empty: Literal["publish", "keep", "fail"] = "publish"
     on_schema_change: OnSchemaChange = "evolve"
+    write_mode: WriteMode = "auto"
 
     @property
     def is_keyless(self) -> bool:
@@ -201,6 +200,7 @@ def apply(
                 target,
                 change=change,
                 evolved=evolved,
+                config=config,
                 told_by=(*(scope.columns if scope else ()), *config.parts),
             )
 
@@ -263,7 +263,7 @@ def _stream(
         return _state(table)
     appends = config.merge_strategy == MergeStrategy.APPEND_ONLY and not full_refresh
     change = (
-        Change(inserted=count)
+        Change(coming=count, inserted=count)
         if appends and table is not None
         else _start_anew(target, inserted=count)
     )
@@ -416,7 +416,9 @@ def _incoming(
                 for field in schema.fields
                 if field.name not in config.scd_columns
             ),
-            keys=config.keys,
+            keys=tuple(
+                schema.find_field(key, case_sensitive=False).name for key in config.keys
+            ),
             rows=count_rows(connection, name),
         )
     finally:
@@ -454,7 +456,9 @@ def _change(
         return _start_anew(target, inserted=incoming.rows, query=query)
     match strategy:
         case MergeStrategy.APPEND_ONLY:
-            return Change(incoming.select(), inserted=incoming.rows)
+            return Change(
+                incoming.select(), coming=incoming.rows, inserted=incoming.rows
+            )
         case MergeStrategy.INCREMENTAL:
             return upsert(connection, target, incoming)
         case MergeStrategy.SCD2:
@@ -475,6 +479,7 @@ def _start_anew(target: Target, *, inserted: int, query: str | None = None) -> C
     removed = tuple(task.file for task in target.plan().values())
     return Change(
         query,
+        coming=inserted,
         removed=removed,
         inserted=inserted,
         deleted=row_count(target.table) if target.table is not None else 0,
@@ -488,6 +493,7 @@ def _write(
     *,
     change: Change,
     evolved: Evolution,
+    config: WriteConfig,
     told_by: Sequence[str],
 ) -> Written:
     values = (
@@ -495,13 +501,20 @@ def _write(
         if change.changed is None
         else changed_values(connection, change.changed, columns=told_by)
     )
+    settled = change.dying.settle(config.write_mode) if change.dying else None
+    queries = (settled.survivors if settled else None, change.query)
+    rows = " UNION ALL BY NAME ".join(f"({query})" for query in queries if query)
+    is_sorted = bool(sorted_by(target.metadata))
+    if rows and config.keys and settled is not None and not is_sorted:
+        keys = name_list(config.keys)
+        rows = f"FROM ({rows}) ORDER BY {keys}, {ROW} NULLS FIRST"
     added = (
-        write_files(connection, change.query, metadata=target.metadata, io=target.io)
-        if change.query is not None
+        write_files(connection, rows, metadata=target.metadata, io=target.io)
+        if rows
         else []
     )
+    written = _commit(target, added, change=change, evolved=evolved, settled=settled)
     change.forget(connection)
-    written = _commit(target, added, change=change, evolved=evolved)
     return replace(written, changed_values=values) if written.changed else written
 
 
@@ -511,11 +524,18 @@ def _commit(
     *,
     change: Change,
     evolved: Evolution,
+    settled: Settled | None = None,
 ) -> Written:
+    marks = settled.mark() if settled else Marks()
+    removed = (*(settled.files if settled else ()), *change.removed)
     # A commit brings its table up to date.
     before = None if target.table is None else row_count(target.table)
-    rows = change.inserted if change.is_anew else None
-    committed = target.commit(added=added, removed=change.removed, rows=rows)
+    committed = target.commit(
+        added=added,
+        removed=(*removed, *marks.removed),
+        deletes=marks.added,
+        rows=change.rows_after(before or 0),
+    )
     if committed is None and target.table is not None:
         return _state(target.table)
     assert committed is not None  # noqa: S101 - a new table always commits
@@ -530,8 +550,8 @@ def _commit(
         rows_kept=change.kept,
         is_anew=change.is_anew,
         files_added=len(added),
-        files_removed=len(change.removed),
-        bytes_written=sum(file.file_size_in_bytes for file in added),
+        files_removed=len(removed),
+        bytes_written=sum(file.file_size_in_bytes for file in (*added, *marks.added)),
         schema_changes=evolved.changes,
     )
 

@@ -14,8 +14,8 @@ from pyiceberg.schema import Schema
 
 from rat_resources.lake.batch import Bound
 from rat_resources.lake.complaints import complaint
+from rat_resources.lake.incoming import ROW
 from rat_resources.lake.locations import duckdb_path
-from rat_resources.lake.merging import ROW
 from rat_resources.lake.sql import name_list, quote
 from rat_resources.lake.target import Target
 from rat_resources.lake.types import sql_type

@@ -6,6 +6,7 @@ Everything staged here becomes visible in one commit, or not at all.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from duckdb import DuckDBPyConnection
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import BooleanExpression
@@ -30,7 +31,7 @@ from pyiceberg.table.update import (
 from rat_resources.lake.committing import commit_files
 from rat_resources.lake.partitioning import PartitionField, partition_spec
 from rat_resources.lake.planning import plan
-from rat_resources.lake.reading import Tasks, row_count
+from rat_resources.lake.reading import Tasks, row_count, select_rows
 from rat_resources.lake.writing import TABLE_PROPERTIES
 from rat_resources.names import TableName
 
@@ -78,6 +79,24 @@ class Target:
         if self.table is None:
             return {}
         return dict(enumerate(plan(self.metadata, io=self.io, where=condition)))
+
+    def rows(
+        self,
+        connection: DuckDBPyConnection,
+        tasks: Tasks,
+        *,
+        columns: Sequence[str] | None = None,
+    ) -> str:
+        """A query for the rows of *tasks*, or some columns of them, each with its FILE and POSITION."""
+        schema = self.schema
+        return select_rows(
+            connection,
+            tasks,
+            schema=schema if columns is None else schema.select(*columns),
+            metadata=self.metadata,
+            io=self.io,
+            positions=True,
+        )
 
     def commit(
         self,

@@ -54,13 +54,13 @@ def mark(
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE dying AS {values(list(places), f'{FILE}, {POSITION}')}"
     )
-    return write_deletes(
+    marks = write_deletes(
         connection,
         "dying",
         tasks={number: tasks[number] for number, _ in places},
-        metadata=table.metadata,
-        io=table.io,
+        target=open_target(table),
     )
+    return list(marks.added)
 
 
 def current(table: Table) -> Snapshot:
