@@ -41,6 +41,7 @@ from rat_resources.platform import Platform
 
 # Nobody else's: a preview tells no log.
 NO_RUN = "preview"
+TWO_GIGABYTES = 2 * 10**9
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,9 @@ class Rehearsal:
         work = self.work
         work.source = self.draft.source
         work.connect(self.stack)
+        limit = work.platform.lake.memory.duckdb
+        if self.limits.memory == Limits.memory and limit < TWO_GIGABYTES:
+            return
         try:
             work.connection.execute(f"SET memory_limit = {literal(self.limits.memory)}")
         except duckdb.Error as error:

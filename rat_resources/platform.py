@@ -44,6 +44,7 @@ class Platform:
             refs=open_refs(settings, metadata),
             warehouse=settings.warehouse.as_uri(),
             spill=settings.home / "spill",
+            memory=settings.memory,
         )
         return cls(settings, metadata, open_store(settings.store), lake)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from rat_resources import alert_settings, nessie_settings
 from rat_resources.alert_settings import AlertSettings
 from rat_resources.errors import SettingsError
+from rat_resources.memory import Budget, read_budget
 from rat_resources.names import nearest
 from rat_resources.nessie_settings import NessieSettings
 from rat_resources.places import Place, read_place
@@ -51,6 +52,8 @@ class Settings:
     s3_style: str
     org: str
     environment: str
+    memory: Budget  # of each DuckDB, with what Arrow takes beside it
+    memory_limit: str  # as it is written
     retention: str  # as it is written; what it means is rat_resources.retention
     sources: Mapping[str, Source]
     nessie: NessieSettings | None = None  # None: the refs are kept in Postgres
@@ -73,6 +76,8 @@ class Settings:
             s3_style=s3_style(environ),
             org=environ.get("RAT_ORG") or "default",
             environment=known_environment(environ.get("RAT_ENV") or "prod"),
+            memory=read_budget(environ),
+            memory_limit=environ.get("RAT_MEMORY_LIMIT") or "",
             retention=environ.get("RAT_RETENTION") or "",
             sources={name: "environment" for name in VARIABLES if environ.get(name)},
             nessie=NessieSettings.load(environ),
@@ -105,6 +110,7 @@ class Settings:
         return pinned | (
             ({"RAT_POSTGRES_URL": self.postgres_url} if self.postgres_url else {})
             | ({"RAT_RETENTION": self.retention} if self.retention else {})
+            | ({"RAT_MEMORY_LIMIT": self.memory_limit} if self.memory_limit else {})
         )
 
     def listed(self) -> list[Setting]:
@@ -117,6 +123,7 @@ class Settings:
             "RAT_S3_STYLE": self.s3_style,
             "RAT_ORG": self.org,
             "RAT_ENV": self.environment,
+            "RAT_MEMORY_LIMIT": self.memory_limit or f"50% ({self.memory})",
             "RAT_RETENTION": self.retention,
             "DAGSTER_HOME": str(self.dagster_home),
             "RAT_CODE_SERVER": joined(self.code_server),
@@ -147,6 +154,7 @@ VARIABLES = {
     **nessie_settings.VARIABLES,
     "RAT_ORG": "the organisation that this RAT belongs to",
     "RAT_ENV": "the environment that this RAT is: prod (the default), staging or dev",
+    "RAT_MEMORY_LIMIT": "what each run, preview and query may take, such as 4GB or 50% (the default)",
     "RAT_RETENTION": "how long what is told is kept, such as runs=90d,logs=30d",
     **alert_settings.VARIABLES,
     "DAGSTER_HOME": "the folder of dagster.yaml",

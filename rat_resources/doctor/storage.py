@@ -54,12 +54,11 @@ def duckdb(settings: Settings) -> Findings:
     import duckdb as engine  # noqa: PLC0415 - a tenth of a second
 
     with engine.connect() as connection:
-        memory, threads = connection.sql(
-            "SELECT current_setting('memory_limit'), current_setting('threads')"
-        ).fetchall()[0]
-        yield fine(
-            "DuckDB", f"{engine.__version__}, {memory} of memory, {threads} threads"
+        ((threads,),) = connection.sql("SELECT current_setting('threads')").fetchall()
+        memory = (
+            f"{settings.memory} of memory for each run and query (RAT_MEMORY_LIMIT)"
         )
+        yield fine("DuckDB", f"{engine.__version__}, {memory}, {threads} threads")
         if isinstance(settings.warehouse, Path):
             return
         from rat_resources.lake import s3_files  # noqa: PLC0415 - a RAT of local files has none

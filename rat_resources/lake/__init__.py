@@ -6,7 +6,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.table import Table
 
 from rat_resources.later import import_later
+from rat_resources.memory import Budget, read_budget
 
 # PyIceberg imports it, it imports pandas, and that takes longer than many a run; we use neither.
 import_later("pyarrow.dataset")
@@ -33,6 +34,8 @@ class Lake:
     refs: Refs
     warehouse: str
     spill: Path
+    # Of each connection.
+    memory: Budget = field(default_factory=lambda: read_budget({}))
 
     def catalog(
         self,
@@ -67,7 +70,7 @@ class Lake:
 
     @contextmanager
     def connect(self) -> Iterator[DuckDBPyConnection]:
-        """A DuckDB of its own, in memory, that spills to disk and speaks UTC."""
+        """A DuckDB of its own, that keeps to its memory, spills to disk and speaks UTC."""
         with (
             spill_folder(self.spill) as folder,
             duckdb.connect(config=self.duckdb_config(folder)) as connection,
@@ -80,6 +83,7 @@ class Lake:
         """How a DuckDB of this lake is configured; *spill* is a folder that no other one has."""
         return {
             "temp_directory": str(spill),
+            "memory_limit": f"{self.memory.duckdb}B",
             # `INSTALL` at run time would need a network.
             "autoinstall_known_extensions": "false",
             "preserve_insertion_order": "true",

@@ -14,7 +14,7 @@ from duckdb import DuckDBPyConnection
 from pyarrow import RecordBatchReader
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import ArrowScan
+from pyiceberg.io.pyarrow import ArrowScan, _read_all_delete_files
 from pyiceberg.schema import Schema
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.metadata import TableMetadata
@@ -260,7 +260,9 @@ def _copy_through_arrow(
     connection.execute(f"CREATE TEMP TABLE {name} ({', '.join(columns)})")
     scan = ArrowScan(metadata, io, schema, AlwaysTrue())
     for number, task in tasks.items():
-        batches = iter(scan.to_record_batches([task]))
+        # `to_record_batches` would hold all of the file before it gives the first batch.
+        deletes = _read_all_delete_files(io, [task])
+        batches = scan._record_batches_from_scan_tasks_and_deletes([task], deletes)  # noqa: SLF001
         first = next(batches, None)
         if first is None:
             continue
