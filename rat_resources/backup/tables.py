@@ -20,6 +20,11 @@ LEFT_OUT = (
     "rat.schema_migrations",
     f"{DAGSTER_SCHEMA}.alembic_version",
     f"{DAGSTER_SCHEMA}.daemon_heartbeats",
+    # What RAT a warehouse belongs to, and which of its files are used: a RAT that is made from a
+    # backup elsewhere is another one, and looks for itself.
+    "rat.warehouses",
+    "rat.lake_folders",
+    "rat.unused_files",
 )
 # However a server is set up, a value is written the same.
 PLAINLY = """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from rat_resources.backup import references, tables
+from rat_resources.backup import needs, references, tables
 from rat_resources.backup.container import Manifest, TableCopy, Writer, writing
 from rat_resources.errors import ConflictError
 from rat_resources.lake.refs import Reference
@@ -51,6 +51,9 @@ def back_up(whole: Platform, path: Path) -> Manifest:
     with writing(path) as file, moment(whole) as seen:
         copies = [copy(file, seen, each) for each in tables.list_all(seen.connection)]
         manifest = describe(whole, seen, copies)
+        heads = needs.heads_of(seen.connection, seen.references)
+        tables_needed = list(needs.tables_at(whole.lake.refs, heads))
+        needs.record(whole.metadata, path, made_at=seen.made_at, tables=tables_needed)
         file.close(manifest)
     return manifest
 
