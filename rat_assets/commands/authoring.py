@@ -35,6 +35,7 @@ from rat_resources.lake.types import type_words
 from rat_resources.metadata.quality import Verdict
 from rat_resources.names import TableName
 from rat_resources.platform import Platform
+from rat_resources.specs import SCHEMA_CHANGE
 
 FAILED = 1
 OFFENDERS_SHOWN = 5
@@ -202,6 +203,8 @@ def describe_change(seen: Preview) -> Iterator[str]:
             f" ({count(seen.inserted)} inserted, {count(seen.updated)} updated, "
             f"{count(seen.deleted)} deleted)"
         )
+    if any(each.test.guard == SCHEMA_CHANGE for each in seen.results):
+        return  # the check has them, with who reads them
     for change in seen.schema_changes:
         yield f"  column {change}"
 
@@ -213,7 +216,7 @@ def describe_tests(results: Iterable[TestResult]) -> Iterator[str]:
         yield "  no tests"
     for each in listed:
         yield f"  {MARKS[each.verdict]} {each.summary} ({duration(each.duration_ms)})"
-        if each.sample:
+        if each.sample and not each.test.guard:
             yield from describe_offenders(each)
         if each.offenders and each.test.remediation:
             yield f"      fix: {each.test.remediation}"

@@ -138,7 +138,7 @@ def test_dagster_shows_it_beside_the_pipelines(lake: Shop, project: Path) -> Non
         node.key
         in definitions.resolve_job_def("pipelines").asset_layer.selected_asset_keys
     )
-    assert len(node.check_keys) == 2
+    assert len(node.check_keys) == 3
 
 
 # Its versions.

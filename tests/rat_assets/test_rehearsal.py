@@ -131,8 +131,9 @@ def test_a_preview_shows_what_would_become_of_the_table(open_shop: Shop) -> None
         ("replaced", "revenue"),
         ("added", "newest"),
     }
-    (verdict,) = seen["tests"]
-    assert (verdict["verdict"], verdict["offenders"]) == ("failed", 1)
+    assert [
+        (each["name"], each["verdict"], each["offenders"]) for each in seen["tests"]
+    ] == [("schema_change", "warned", 3), ("is_rich", "failed", 1)]
 
 
 def test_tests_of_a_preview_see_the_table_as_it_would_be(open_shop: Shop) -> None:

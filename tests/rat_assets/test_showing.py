@@ -142,7 +142,7 @@ def test_a_failed_check_shows_the_offenders_and_what_to_do(shop: Shop) -> None:
     shop.run()
     shop.land("broken.csv", BROKEN)
 
-    (check,) = checks(shop, shop.run())
+    check, _ = checks(shop, shop.run())
 
     shown = check.metadata
     assert shown["verdict"].value == "failed"
@@ -202,19 +202,25 @@ def test_an_asset_says_what_it_is_before_it_ever_ran(shop: Shop) -> None:
     assert "landing_zone('orders', new=true)" in metadata["template"].value
 
 
+def specs(asset: dg.AssetsDefinition) -> list[dg.AssetCheckSpec]:
+    """The checks of an asset, those of its author first."""
+    return sorted(asset.check_specs, key=lambda each: each.name == "schema_change")
+
+
 def test_a_check_says_what_it_is_about_before_it_ever_ran(shop: Shop) -> None:
     shop.publish()
     found = pipelines(shop)
 
-    (error,) = build_asset(found["shop.bronze.orders"], release=1).check_specs
-    (warn,) = build_asset(found["shop.silver.orders"], release=1).check_specs
+    error, columns = specs(build_asset(found["shop.bronze.orders"], release=1))
+    warn, _ = specs(build_asset(found["shop.silver.orders"], release=1))
 
     assert error.description == (
         "Nobody orders for nothing\n\n"
         "*error: offending rows stop the publication*\n\n"
         "**What to do:** Ask the shop"
     )
-    assert (error.blocking, warn.blocking) == (True, False)
+    assert (error.blocking, warn.blocking, columns.blocking) == (True, False, False)
+    assert columns.name == "schema_change"
 
 
 def test_what_is_shown_of_a_definition_stays_small(shop: Shop) -> None:
@@ -267,7 +273,7 @@ def test_personal_data_is_in_no_sample(shop: Shop) -> None:
     shop.run("shop.bronze.orders")
     shop.land("broken.csv", BROKEN)
 
-    (check,) = checks(shop, shop.run("shop.bronze.orders"))
+    check, _ = checks(shop, shop.run("shop.bronze.orders"))
 
     sample = rows(shown(shop, "shop.bronze.orders")["sample"])
     assert [(row["id"], row["customer"]) for row in sample] == [(1, "•••"), (2, "•••")]
