@@ -14,8 +14,7 @@ from uuid import uuid4
 
 import duckdb
 from duckdb import DuckDBPyConnection
-from pyiceberg.manifest import ManifestContent
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 from sqlalchemy import text
 
 from rat_assets.computation import Computation
@@ -24,9 +23,10 @@ from rat_resources.errors import FilterError
 from rat_resources.invalidations import Invalidation, collapsed
 from rat_resources.lake.batch import count_rows, query_columns
 from rat_resources.lake.committing import original_snapshot
+from rat_resources.lake.differing import Difference
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.pruning import Box, Range, any_box
-from rat_resources.lake.reading import register_table, row_count, select_rows
+from rat_resources.lake.reading import register_table, row_count
 from rat_resources.lake.refs import IcebergTable
 from rat_resources.lake.replacing import EVERYTHING, Rebuild
 from rat_resources.lake.sql import name_list, quote
@@ -39,9 +39,6 @@ MANY_FILES = 16  # of which it pays to find those that matter
 LISTED = 20  # values that a condition says one by one
 SIGN = "__rat_sign"  # whether a row came or went
 HISTORY = ("append_only", "scd2", "snapshot")  # what they hold may be nowhere else
-
-
-Files = Mapping[str, FileScanTask]
 
 
 class NotNarrowedError(Exception):
@@ -266,11 +263,7 @@ def prune(
         return None
     view = f"rat_pruned_{uuid4().hex}"
     within = any_box(connection, boxes, schema=table.schema())
-    try:
-        register_table(connection, table, view=view, within=within)
-    except TypeError:
-        # PyIceberg 0.12 cannot compare with a partition value that is NULL.
-        return None
+    register_table(connection, table, view=view, within=within)
     return view
 
 
@@ -443,17 +436,11 @@ def changed_outside(
     """Whether two versions of a table differ in more than the rows of *filters*."""
     if [f.name for f in old.schema().fields] != [f.name for f in new.schema().fields]:
         return True
-    before, after = differing_files(old, new)
-    if any(each.delete_files for each in (*before.values(), *after.values())):
-        gone, come = list(before.values()), list(after.values())
-    else:
-        gone = [before[path] for path in before.keys() - after.keys()]
-        come = [after[path] for path in after.keys() - before.keys()]
     meant = " OR ".join(f"({each.sql()})" for each in filters)
+    moved = Difference(old, new).rows(connection, old=old.schema(), new=new.schema())
     removed, added = (
-        f"SELECT *, {sign} AS {SIGN} FROM ({rows_of(connection, table, tasks)}) "
-        f"WHERE ({meant}) IS NOT TRUE"
-        for table, tasks, sign in ((old, gone, -1), (new, come, 1))
+        f"SELECT *, {sign} AS {SIGN} FROM ({rows}) WHERE ({meant}) IS NOT TRUE"
+        for rows, sign in zip(moved, (-1, 1), strict=True)
     )
     columns = name_list(field.name for field in new.schema().fields)
     differing = (
@@ -461,45 +448,6 @@ def changed_outside(
         f"GROUP BY {columns} HAVING sum({SIGN}) <> 0 LIMIT 1)"
     )
     return bool(count_rows(connection, differing))
-
-
-def differing_files(old: Table, new: Table) -> tuple[Files, Files]:
-    """The files of two versions of a table, without those of the manifests that both have."""
-    lists = []
-    for table in (old, new):
-        snapshot = table.current_snapshot()
-        found = snapshot.manifests(table.io) if snapshot else []
-        lists.append({each.manifest_path: each for each in found})
-    if any(
-        each.content != ManifestContent.DATA for some in lists for each in some.values()
-    ):
-        before, after = (
-            {each.file.file_path: each for each in table.scan().plan_files()}
-            for table in (old, new)
-        )
-        return before, after
-    before, after = (
-        {
-            entry.data_file.file_path: FileScanTask(entry.data_file)
-            for path in mine.keys() - others.keys()
-            for entry in mine[path].fetch_manifest_entry(old.io)
-        }
-        for mine, others in (lists, lists[::-1])
-    )
-    return before, after
-
-
-def rows_of(
-    connection: DuckDBPyConnection, table: Table, tasks: Sequence[FileScanTask]
-) -> str:
-    """A query for the rows of some of a table's files."""
-    return select_rows(
-        connection,
-        dict(enumerate(tasks)),
-        schema=table.schema(),
-        metadata=table.metadata,
-        io=table.io,
-    )
 
 
 # What its readers have to know.

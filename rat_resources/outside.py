@@ -17,7 +17,8 @@ from sqlalchemy import text
 from rat_resources import invalidations, propagation, row_filters
 from rat_resources.errors import NotFoundError
 from rat_resources.lake import rebasing
-from rat_resources.lake.partitions import difference, part_name
+from rat_resources.lake.differing import Difference
+from rat_resources.lake.partitions import part_name
 from rat_resources.lake.refs import MAIN, Commit, IcebergTable, Key, Put
 from rat_resources.lake.types import sql_type
 from rat_resources.maintenance.records import MAINTENANCE
@@ -157,11 +158,9 @@ def changed_rows(before: Table, after: Table) -> RowFilter:
     """Rows among which are all that differ, by the partitions of the files that do."""
     if before.metadata.table_uuid != after.metadata.table_uuid:
         return WHOLE
-    if any(task.delete_files for task in after.scan().plan_files()):
-        return WHOLE  # rows are gone from files that both have
-    added, removed = difference(before, after)
-    words = [words_of(file, after) for file in added]
-    words += [words_of(file, before) for file in removed]
+    difference = Difference(before, after)
+    words = [words_of(file, after) for file in difference.here]
+    words += [words_of(task.file, before) for task in difference.gone.values()]
     shared = set.intersection(*map(set, words)) if words else set()
     columns = {f.name: sql_type(f.field_type) for f in after.schema().fields}
     asked = {}

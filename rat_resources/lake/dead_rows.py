@@ -33,6 +33,15 @@ class DeadRows:
     name: str
     rows: int = 0
     blocks: Sequence[int] = ()
+    digests: Sequence[
+        int
+    ] = ()  # what tells the dead rows of each block from any others
+
+    def are_those_of(self, other: "DeadRows | None") -> bool:
+        """Whether the same rows are dead."""
+        return other is not None and (
+            (self.blocks, self.digests) == (other.blocks, other.digests)
+        )
 
     def test(self) -> "Steps":
         """Where in the file which test tells that a row is alive."""
@@ -65,7 +74,7 @@ def dead_rows(connection: DuckDBPyConnection, tasks: Tasks) -> dict[int, DeadRow
         return {}
     connection.execute(
         f"CREATE TEMP TABLE IF NOT EXISTS {_KNOWN} "
-        "(name VARCHAR, block BIGINT, rows BIGINT)"
+        "(name VARCHAR, block BIGINT, rows BIGINT, digest UBIGINT)"
     )
     known = _look_up(connection, names)
     missing = {n: tasks[n] for n, name in names.items() if name not in known}
@@ -90,28 +99,35 @@ def _look_up(
 ) -> dict[str, DeadRows]:
     wanted = ", ".join(map(literal, names.values()))
     rows = connection.execute(
-        f"SELECT name, sum(rows)::BIGINT, list(block ORDER BY block) FILTER (rows > 0) "
-        f"FROM {_KNOWN} WHERE name IN ({wanted}) GROUP BY name"
+        f"SELECT name, sum(rows)::BIGINT, list(block ORDER BY block) FILTER (rows > 0), "
+        f"list(digest ORDER BY block) FILTER (rows > 0) FROM {_KNOWN} WHERE name IN ({wanted}) GROUP BY name"
     ).fetchall()
-    return {name: DeadRows(name, dead, blocks or ()) for name, dead, blocks in rows}
+    return {
+        name: DeadRows(name, dead, blocks or (), digests or ())
+        for name, dead, blocks, digests in rows
+    }
 
 
 def _find(connection: DuckDBPyConnection, tasks: Tasks) -> None:
     """Read the delete files of *tasks*, and keep what they say of these."""
     rows = connection.execute(
-        f"SELECT name, block, count(DISTINCT pos), "
-        f"bitstring_agg((pos & {BLOCK - 1})::INTEGER, 0, {BLOCK - 1})::BLOB "
+        f"SELECT name, block, bit_count(bits), hash(bits), bits::BLOB "
+        f"FROM (SELECT name, block, "
+        f"bitstring_agg((pos & {BLOCK - 1})::INTEGER, 0, {BLOCK - 1}) AS bits "
         f"FROM (SELECT file.name, dead.pos >> {BLOCK_BITS} AS block, dead.pos "
         f"FROM ({_positions(tasks)}) AS dead JOIN ({_pairs(tasks)}) AS file "
         "ON dead.file_path = file.path AND dead.number = file.number "
-        "WHERE dead.pos >= 0 AND dead.pos < file.rows) GROUP BY name, block"
+        "WHERE dead.pos >= 0 AND dead.pos < file.rows) GROUP BY name, block)"
     ).fetchall()
-    for name, block, _, bits in rows:
+    for name, block, _, _, bits in rows:
         connection.execute(
             f"SET VARIABLE {quote(_variable(name, block))} = ?::BLOB::BIT", [bits]
         )
-    known = [f"({literal(_name(task))}, -1, 0)" for task in tasks.values()]
-    known += [f"({literal(name)}, {block}, {dead})" for name, block, dead, _ in rows]
+    known = [f"({literal(_name(task))}, -1, 0, 0)" for task in tasks.values()]
+    known += [
+        f"({literal(name)}, {block}, {dead}, {digest})"
+        for name, block, dead, digest, _ in rows
+    ]
     connection.execute(f"INSERT INTO {_KNOWN} VALUES {', '.join(known)}")
 
 

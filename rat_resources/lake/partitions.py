@@ -15,13 +15,16 @@ from uuid import UUID
 from duckdb import DuckDBPyConnection
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionSpec
-from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import NestedField
 
 from rat_resources.hashes import hash_of
+from rat_resources.lake.dead_rows import dead_rows
+from rat_resources.lake.differing import Difference
 from rat_resources.lake.partitioning import stored_value
-from rat_resources.lake.reading import row_count, select_rows
+from rat_resources.lake.planning import plan
+from rat_resources.lake.reading import placed, row_count, select_rows
 from rat_resources.lake.sql import quote
 from rat_resources.lake.strategies import WriteConfig
 from rat_resources.metadata.zeros import as_text
@@ -65,18 +68,21 @@ def find_parts(
     columns = part_columns(table, config)
     if not columns:
         return as_one(table)
-    counted = _count_files(table, columns) or _count_rows(connection, table, columns)
+    counted = _count_files(connection, table, columns) or _count_rows(
+        connection, table, columns
+    )
     if counted is None or len(counted.sizes) > MOST:
         return as_one(table)
     if not counted.sizes:
         return as_one(table)
     if before is None or is_anew:
         return Parts(counted.sizes, frozenset(counted.sizes), is_whole=True)
-    added, removed = difference(before, table)
+    difference = Difference(before, table)
+    gone = [task.file for task in difference.gone.values()]
     touched = (
-        frozenset(_key(file, table, columns) for file in (*added, *removed))
-        if counted.is_by_file and _is_divided(removed, before, columns)
-        else _changed_keys(connection, table, columns, added=added, removed=removed)
+        frozenset(_key(file, table, columns) for file in (*difference.here, *gone))
+        if counted.is_by_file and _is_divided(gone, before, columns)
+        else _changed_keys(connection, difference, columns)
     )
     return Parts(counted.sizes, touched, is_whole=False)
 
@@ -114,55 +120,52 @@ class _Counted:
     is_by_file: bool  # whether every file holds rows of one part alone
 
 
-def _count_files(table: Table, columns: Sequence[NestedField]) -> _Counted | None:
-    """The sizes by the manifests; None where files hold rows of several parts, or lost rows."""
-    tasks = list(table.scan().plan_files())
-    files = [task.file for task in tasks]
-    if any(task.delete_files for task in tasks):
+def _count_files(
+    connection: DuckDBPyConnection, table: Table, columns: Sequence[NestedField]
+) -> _Counted | None:
+    """The sizes by the manifests; None where files hold rows of several parts, or lost some unseen."""
+    tasks = dict(enumerate(plan(table.metadata, io=table.io)))
+    if not _is_divided((task.file for task in tasks.values()), table, columns):
         return None
-    if not _is_divided(files, table, columns):
+    known = placed(connection, tasks, metadata=table.metadata, io=table.io)
+    if any(task.delete_files and n not in known for n, task in tasks.items()):
         return None
+    dead = dead_rows(connection, known)
     rows: Counter[str] = Counter()
     size: Counter[str] = Counter()
-    for file in files:
-        key = _key(file, table, columns)
-        rows[key] += file.record_count
-        size[key] += file.file_size_in_bytes
-    return _Counted({key: Part(rows[key], size[key]) for key in rows}, is_by_file=True)
+    for number, task in tasks.items():
+        key = _key(task.file, table, columns)
+        rows[key] += task.file.record_count
+        rows[key] -= dead[number].rows if number in dead else 0
+        size[key] += task.file.file_size_in_bytes
+    sizes = {key: Part(rows[key], size[key]) for key in rows if rows[key]}
+    return _Counted(sizes, is_by_file=True)
 
 
 def _count_rows(
     connection: DuckDBPyConnection, table: Table, columns: Sequence[NestedField]
 ) -> _Counted | None:
     """The sizes by reading the columns; None where there are too many."""
-    tasks = list(table.scan().plan_files())
-    counts: Counter[str] = Counter()
-    # One more than there may be tells that there are too many.
-    query = f"{_grouped(connection, table, columns, tasks=tasks)} LIMIT {MOST + 1}"
-    for *values, rows, _ in connection.execute(query).fetchall():
-        counts[part_name(values, columns)] += rows
-    if len(counts) > MOST:
-        return None
-    sizes = {key: Part(rows, None) for key, rows in counts.items()}
-    return _Counted(sizes, is_by_file=False)
-
-
-def _grouped(
-    connection: DuckDBPyConnection,
-    table: Table,
-    columns: Sequence[NestedField],
-    *,
-    tasks: Iterable[FileScanTask],
-    content: str = "0",
-) -> str:
-    """A query for the rows of each part among *tasks*, and what *content* says of them."""
     rows = select_rows(
         connection,
-        dict(enumerate(tasks)),
+        dict(enumerate(plan(table.metadata, io=table.io))),
         schema=table.schema(),
         metadata=table.metadata,
         io=table.io,
     )
+    counts: Counter[str] = Counter()
+    # One more than there may be tells that there are too many.
+    query = f"{_grouped(rows, columns)} LIMIT {MOST + 1}"
+    for *values, number, _ in connection.execute(query).fetchall():
+        counts[part_name(values, columns)] += number
+    if len(counts) > MOST:
+        return None
+    sizes = {key: Part(number, None) for key, number in counts.items()}
+    return _Counted(sizes, is_by_file=False)
+
+
+def _grouped(rows: str, columns: Sequence[NestedField], *, content: str = "0") -> str:
+    """A query for the number of *rows* of each part, and what *content* says of them."""
     values = ", ".join(
         stored_value(quote(each.name), column_type=each.field_type) for each in columns
     )
@@ -175,56 +178,30 @@ def _grouped(
 # Which were touched.
 
 
-def difference(
-    before: Table, table: Table
-) -> tuple[tuple[DataFile, ...], tuple[DataFile, ...]]:
-    """The files that only one of the two states of a table has: the added, the removed."""
-    old = {task.file.file_path: task.file for task in before.scan().plan_files()}
-    new = {task.file.file_path: task.file for task in table.scan().plan_files()}
-    return (
-        tuple(file for path, file in new.items() if path not in old),
-        tuple(file for path, file in old.items() if path not in new),
-    )
-
-
 def _changed_keys(
     connection: DuckDBPyConnection,
-    table: Table,
+    difference: Difference,
     columns: Sequence[NestedField],
-    *,
-    added: Sequence[DataFile],
-    removed: Sequence[DataFile],
 ) -> frozenset[str]:
-    """The parts that have other rows in the files that came than in those that went."""
-    new = _contents(connection, table, columns, files=added)
-    old = _contents(connection, table, columns, files=removed)
+    """The parts of which other rows came than went."""
+    schema = difference.after.schema()
+    queries = difference.rows(connection, old=schema, new=schema)
+    old, new = (_contents(connection, rows, columns) for rows in queries)
     return frozenset(
         key for key in new.keys() | old.keys() if new.get(key) != old.get(key)
     )
 
 
 def _contents(
-    connection: DuckDBPyConnection,
-    table: Table,
-    columns: Sequence[NestedField],
-    *,
-    files: Sequence[DataFile],
+    connection: DuckDBPyConnection, rows: str, columns: Sequence[NestedField]
 ) -> dict[str, tuple[int, int]]:
-    """What tells the rows of each part in *files* from any others: their number and their hash."""
-    if not files:
-        return {}
-    query = _grouped(
-        connection,
-        table,
-        columns,
-        tasks=[FileScanTask(file) for file in files],
-        content="sum(hash(part))",
-    )
+    """What tells the *rows* of each part from any others: their number and their hash."""
+    query = _grouped(rows, columns, content="sum(hash(part))")
     found: dict[str, tuple[int, int]] = {}
-    for *values, rows, content in connection.execute(query).fetchall():
+    for *values, number, content in connection.execute(query).fetchall():
         key = part_name(values, columns)
         others = found.get(key, (0, 0))
-        found[key] = (others[0] + rows, others[1] + int(content))
+        found[key] = (others[0] + number, others[1] + int(content))
     return found
 
 

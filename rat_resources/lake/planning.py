@@ -6,7 +6,7 @@ cannot compare with a partition that is NULL, and reads every manifest anew. How
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -38,11 +38,13 @@ def plan(
     io: FileIO,
     snapshot_id: int | None = None,
     where: BooleanExpression | None = None,
+    without: Collection[str] = (),
 ) -> list[FileScanTask]:
     """The files of the snapshot, or of the current one, that may hold rows for which *where* holds.
 
     What was written first comes first. Where nothing else says which of two rows is the later one
-    (an upsert without a watermark), it is the one that was written later.
+    (an upsert without a watermark), it is the one that was written later. Manifests *without* which
+    it is planned are left out.
     """
     snapshot = (
         metadata.current_snapshot()
@@ -52,7 +54,11 @@ def plan(
     if snapshot is None:
         return []
     # PyIceberg lists the newest manifest first.
-    manifests = snapshot.manifests(io)[::-1]
+    manifests = [
+        each
+        for each in reversed(snapshot.manifests(io))
+        if each.manifest_path not in without
+    ]
     pruning = None if where in (None, AlwaysTrue()) else _Pruning(metadata, io, where)
     if pruning:
         manifests = [each for each in manifests if pruning.keeps_manifest(each)]

@@ -143,6 +143,30 @@ def select_rows(
     return " UNION ALL ".join(queries) or _select_nothing(schema, positions=positions)
 
 
+def select_lost(
+    connection: DuckDBPyConnection,
+    before: Tasks,
+    after: Tasks,
+    *,
+    schema: Schema,
+) -> str:
+    """A query for the rows of files that are dead in *after* and were not in *before*.
+
+    Both are `placed`, and have the same files under the same numbers.
+    """
+    then, now = dead_rows(connection, before), dead_rows(connection, after)
+    files = {
+        number: task
+        for number, task in after.items()
+        if number in now and not now[number].are_those_of(then.get(number))
+    }
+    if not files:
+        return _select_nothing(schema, positions=False)
+    rows = _select_direct(files, dead=then, schema=schema, positions=False)
+    word = "AND" if files.keys() & then.keys() else "WHERE"
+    return f"{rows} {word} NOT ({alive(files, now)})"
+
+
 def _runs(tasks: Tasks, *, others: Tasks, dead: Mapping[int, DeadRows]) -> list[Tasks]:
     """*tasks* in their order, divided where the way changes in which they are read."""
     ways = [

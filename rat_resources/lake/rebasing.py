@@ -8,7 +8,7 @@ no row is written anew. Anything else is computed again, or is a conflict that p
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pyiceberg.manifest import DataFile, ManifestEntryStatus
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 
@@ -88,7 +88,8 @@ def is_plain(snapshot: Snapshot) -> bool:
         return False
     if summary.operation == Operation.REPLACE:
         return summary[SAME_ROWS] is not None or keeps_number(summary)
-    return (summary["deleted-data-files"] or "0") == "0"
+    changing = (summary["deleted-data-files"], summary["added-delete-files"])
+    return all((number or "0") == "0" for number in changing)
 
 
 def keeps_number(summary: Summary) -> bool:
@@ -112,6 +113,7 @@ def added_files(table: Table, *, base: Table) -> list[DataFile]:
         entry.data_file
         for snapshot in since(table, base=base) or ()
         for manifest in snapshot.manifests(table.io)
+        if manifest.content is ManifestContent.DATA
         for entry in manifest.fetch_manifest_entry(table.io)
         if entry.status == ManifestEntryStatus.ADDED
         and entry.snapshot_id == snapshot.snapshot_id

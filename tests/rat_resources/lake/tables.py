@@ -13,9 +13,12 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.typedef import Identifier
 
+from rat_resources.lake.batch import keep_rows
 from rat_resources.lake.catalog import file_properties
-from rat_resources.lake.reading import register_table
+from rat_resources.lake.positions import write_deletes
+from rat_resources.lake.reading import FILE, POSITION, register_table, row_count
 from rat_resources.lake.strategies import MergeStrategy, WriteConfig, apply
+from rat_resources.lake.target import open_target
 from rat_resources.lake.writing import Written
 from rat_resources.names import TableName
 from rat_resources.places import Place
@@ -99,3 +102,22 @@ def values(rows: Mapping[str, Any] | list[tuple[Any, ...]], columns: str) -> str
         for row in rows
     )
     return f"SELECT * FROM (VALUES {body}) AS t({columns})"
+
+
+def mark(connection: DuckDBPyConnection, table: Table, *, where: str) -> None:
+    """Delete rows of the table where they stand."""
+    target = open_target(table)
+    tasks = target.plan()
+    dying = keep_rows(
+        connection,
+        f"SELECT {FILE}, {POSITION} FROM ({target.rows(connection, tasks)}) WHERE {where}",
+    )
+    found = connection.execute(f"SELECT {FILE} FROM {dying}").fetchall()
+    touched = {n: tasks[n] for (n,) in found}
+    marks = write_deletes(connection, dying, tasks=touched, target=target)
+    target.commit(
+        added=(),
+        removed=marks.removed,
+        deletes=marks.added,
+        rows=row_count(table) - len(found),
+    )

@@ -18,6 +18,7 @@ from tests.rat_resources.lake.tables import (
     make_catalog,
     make_config,
     make_connection,
+    mark,
     values,
     write,
 )
@@ -226,3 +227,46 @@ def test_a_name_fits_into_an_index_and_is_a_text_of_postgres(
     assert len(parts.sizes) == 3
     assert "a␀" in parts.sizes
     assert max(len(name.encode()) for name in parts.sizes) < 1000
+
+
+@in_a_folder
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_of_which_a_row_died_in_its_file_was_touched(
+    connection: DuckDBPyConnection, catalog: Catalog, kind: dict[str, Any]
+) -> None:
+    rows = [*FIRST, (4, "tue"), (5, "wed")]
+    touch(connection, catalog, rows, strategy="append_only", **kind)
+    before = load(catalog)
+    mark(connection, load(catalog), where="id = 4")
+
+    parts = find_parts(
+        connection,
+        load(catalog),
+        before=before,
+        config=make_config("append_only", **kind),
+        is_anew=False,
+    )
+
+    assert sizes(parts) == {"mon": 2, "tue": 1, "wed": 1}
+    assert parts.touched == {"tue"}
+    assert not parts.is_whole
+
+
+@in_a_folder
+def test_a_part_whose_last_row_died_is_no_part_any_more(
+    connection: DuckDBPyConnection, catalog: Catalog
+) -> None:
+    touch(connection, catalog, FIRST, strategy="append_only", **BY_DAY)
+    before = load(catalog)
+    mark(connection, load(catalog), where="day = 'tue'")
+
+    parts = find_parts(
+        connection,
+        load(catalog),
+        before=before,
+        config=make_config("append_only", **BY_DAY),
+        is_anew=False,
+    )
+
+    assert sizes(parts) == {"mon": 2}
+    assert parts.touched == {"tue"}
