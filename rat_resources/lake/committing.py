@@ -216,7 +216,11 @@ class _Replace(_OverwriteFiles):
                 staying.append(_entry_as(existing, entry, snapshot=snapshot))
             elif placed:
                 files = self.places.get(entry.data_file.file_path, ())
-                staying += [self._added_entry(each) for each in files if each in placed]
+                staying += [
+                    self._added_entry(each, sequence=entry.sequence_number)
+                    for each in files
+                    if each in placed
+                ]
         if not staying:
             return []
         spec_id = manifest.partition_spec_id
@@ -237,11 +241,13 @@ class _Replace(_OverwriteFiles):
         columns = {field.field_id for field in self.schema().fields}
         return {field.source_id for field in self.spec(spec_id).fields} <= columns
 
-    def _added_entry(self, file: DataFile) -> ManifestEntry:
+    def _added_entry(
+        self, file: DataFile, *, sequence: int | None = None
+    ) -> ManifestEntry:
         return ManifestEntry.from_args(
             status=ManifestEntryStatus.ADDED,
             snapshot_id=self._snapshot_id,
-            sequence_number=None,
+            sequence_number=sequence,
             file_sequence_number=None,
             data_file=file,
         )

@@ -144,7 +144,6 @@ def commit(table: Table, rewritten: Sequence[Rewritten]) -> Table:
         added=[file for each in rewritten for file in each.files],
         removed=[file for each in rewritten for file in each.removed],
         operation=Operation.REPLACE,
-        # A manifest names what was written last first.
-        places={each.place: each.files[::-1] for each in rewritten},
+        places={each.place: each.files for each in rewritten},
     )
     return committed if committed is not None else table

@@ -19,6 +19,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
+from rat_resources.lake import planning
 from rat_resources.lake.committing import SNAPSHOTS_KEPT
 from rat_resources.lake.sorting import SortField
 from rat_resources.lake.writing import target_size
@@ -225,8 +226,7 @@ def current_bins(table: Table, planned: Iterable[Bin]) -> list[Bin]:
 def by_partition(table: Table) -> dict[str, list[File]]:
     """The files of each partition under each spec, in the order in which they are read."""
     found: dict[str, list[File]] = {}
-    # PyIceberg plans what was written last first.
-    tasks = list(table.scan().plan_files())[::-1]
+    tasks = planning.plan(table.metadata, io=table.io)
     dead = dead_rows(table, tasks)
     for task in tasks:
         file = task.file

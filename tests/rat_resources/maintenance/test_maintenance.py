@@ -1,19 +1,23 @@
 """Maintenance: fewer files, the same rows, and nobody is told that anything changed."""
 
+from collections import Counter
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
-from rat_resources import audit, maintenance, outside, staleness
-from rat_resources.errors import NotFoundError
-from rat_resources.lake.refs import MAIN
-from rat_resources.maintenance import Maintained
+from rat_resources import audit, faults, maintenance, outside, staleness
+from rat_resources.errors import RatError
+from rat_resources.lake.appending import Append
+from rat_resources.lake.writing import write_files
+from rat_resources.maintenance import Maintained, compacting
+from rat_resources.maintenance.holding import holding
 from rat_resources.names import TableName
 from tests.factories import Shop
 
+AT_ONCE = timedelta(0)
 BRONZE = TableName("shop", "bronze", "orders")
-SILVER = TableName("shop", "silver", "orders")
 
 
 @pytest.fixture
@@ -26,7 +30,7 @@ def scattered(open_shop: Shop) -> Shop:
     return open_shop
 
 
-def maintain(shop: Shop, *only: TableName, **asked: Any) -> Maintained:
+def maintain(shop: Shop, *only: TableName, **asked: Any) -> Maintained:  # noqa: ANN401 - what maintain takes
     """Maintain tables of the shop."""
     return maintenance.maintain(shop.whole, only=only, **asked)
 
@@ -57,4 +61,74 @@ def test_small_files_become_one_and_nobody_is_told(scattered: Shop) -> None:
     assert report.succeeded
     assert [each.status for each in report.tables] == ["unchanged"] * len(report.tables)
     scattered.run()
+    assert list(audit.audit(scattered.whole).lines) == []
+
+
+def test_one_who_appends_meanwhile_loses_nothing(scattered: Shop) -> None:
+    before = scattered.main
+    (base,) = scattered.whole.lake.tables([BRONZE], at=f"@{before}").values()
+    rows = scattered.rows(str(BRONZE))
+    work = Append(scattered.whole.lake, BRONZE)
+    with scattered.whole.lake.connect() as connection:
+        query = "SELECT 99 AS id, 'eve' AS customer, 1 AS amount, now() AS loaded_at"
+        new = write_files(connection, query, metadata=base.metadata, io=base.io)
+
+    maintain(scattered, BRONZE)
+    commit = work.attempt(new, like=base)
+
+    assert commit == scattered.main
+    assert len(scattered.rows(str(BRONZE))) == len(rows) + 1
+    assert scattered.rows(str(BRONZE), at=f"@{before}") == rows
+
+
+def test_a_table_that_somebody_else_commits_to_is_left_for_the_next_time(
+    scattered: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewrite = compacting.rewrite
+
+    def meanwhile(*args: Any, **words: Any) -> Any:  # noqa: ANN401 - whatever it takes
+        scattered.correct(str(BRONZE), f'SELECT * FROM "{BRONZE}" WHERE id > 10')
+        return rewrite(*args, **words)
+
+    monkeypatch.setattr(compacting, "rewrite", meanwhile)
+    done = maintain(scattered, BRONZE)
+
+    assert done.problems == [f"{BRONZE}: somebody else committed to it meanwhile"]
+    assert min(row[0] for row in scattered.rows(str(BRONZE))) == 11
+    assert scattered.holders == 0
+
+
+def test_a_run_keeps_it_away(scattered: Shop) -> None:
+    pipeline_id = maintenance.pipeline_ids(scattered.whole)[BRONZE]
+    before = scattered.main
+
+    with holding(scattered.whole.metadata, pipeline_id, patience=AT_ONCE):
+        done = maintain(scattered, BRONZE, patience=AT_ONCE)
+
+    assert scattered.main == before
+    assert done.problems == [
+        f"{BRONZE}: a run of its pipeline is active; it is left for the next time"
+    ]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["write", "commit", "merge_sent", "merge_answered", "transaction"],
+)
+def test_whoever_fails_half_way_leaves_main_as_it_was(
+    scattered: Shop, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    rows, before = scattered.rows(str(BRONZE)), scattered.main
+    monkeypatch.setenv(faults.VARIABLE, f"{fault}:drop")
+    monkeypatch.setattr(faults, "come_to", Counter())
+
+    with suppress(RatError):
+        maintain(scattered, BRONZE)
+    left = scattered.main
+    monkeypatch.delenv(faults.VARIABLE)
+    maintain(scattered, BRONZE)
+
+    assert left == before
+    assert scattered.rows(str(BRONZE)) == rows
+    assert files(scattered, BRONZE) == 1
     assert list(audit.audit(scattered.whole).lines) == []
