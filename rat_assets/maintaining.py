@@ -11,7 +11,7 @@ from pydantic import Field
 
 from rat_assets.actions import failing, user
 from rat_resources.errors import NotFoundError
-from rat_resources.maintenance import Maintained, maintain
+from rat_resources.maintenance.maintaining import Maintained, maintain
 from rat_resources.names import TableName
 
 OP = "keep_tables_fast"

@@ -35,6 +35,7 @@ from rat_resources import (
 )
 from rat_resources.errors import NotFoundError
 from rat_resources.external_runs.staging import remove_left
+from rat_resources.maintenance import records
 from rat_resources.metadata.pipelines import Pipeline
 from rat_resources.metadata.quality import (
     QualityResult,
@@ -77,6 +78,7 @@ def reconcile(
     return [
         *end_dead_runs(whole, patience=patience),
         *leftovers.free_leases(whole),
+        *settle_maintenance(whole, patience=patience),
         *reaping.reap(whole.metadata),
         *report_published(whole, instance),
         *drop_branches(whole),
@@ -85,6 +87,17 @@ def reconcile(
         *end_dagster_runs(whole, instance),
         *leftovers.free_slots(instance),
     ]
+
+
+def settle_maintenance(
+    whole: Platform, *, patience: timedelta = AT_ONCE
+) -> Iterator[str]:
+    """Find out what became of maintenance whose process is gone, where that does not take too long."""
+    with whole.metadata.transaction() as tx:
+        left = records.left(tx, since=records.ABANDONED)
+    if whole.lake.refs.latest_merge <= patience or whole.lake.refs.transactional:
+        for row_id in left:
+            yield from records.settle(whole.metadata, whole.lake.refs, row_id)
 
 
 def long_enough(whole: Platform) -> timedelta:

@@ -6,8 +6,8 @@ import click
 
 from rat_assets.commands.display import plural, print_json, print_table, size
 from rat_assets.commands.opening import open_platform
-from rat_resources import maintenance
-from rat_resources.maintenance import Maintained
+from rat_resources.maintenance import maintaining
+from rat_resources.maintenance.maintaining import Maintained
 from rat_resources.maintenance.plans import TablePlan
 from rat_resources.names import TableName
 
@@ -22,7 +22,7 @@ def maintain(tables: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
         raise click.UsageError(str(error)) from error
     from rat_assets.actions import user
 
-    done = maintenance.maintain(
+    done = maintaining.maintain(
         open_platform(),
         only=only,
         dry_run=dry_run,

@@ -21,6 +21,7 @@ from rat_resources.metadata.maintenance import Maintenance, MaintenanceState
 from rat_resources.names import TableName
 from rat_resources.publishing import drop_branch
 
+ABANDONED = timedelta(minutes=10)  # a merge that was intended so long ago is nobody's
 MAINTENANCE = "rat.maintenance"  # the property of a commit that says whose it is
 
 

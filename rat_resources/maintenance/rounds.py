@@ -36,7 +36,6 @@ from rat_resources.platform import Platform
 from rat_resources.reconciliation import settle_pipeline
 
 ROUND_BYTES = 1024 * 1024 * 1024  # that are written anew at once; a kill loses no more
-ABANDONED = timedelta(minutes=10)  # a merge that was intended so long ago is nobody's
 
 
 @dataclass
@@ -119,7 +118,7 @@ class Work:
     @contextmanager
     def alone(self) -> Iterator[Hold | None]:
         """Keep the runs of the table's pipeline away, and settle what was left of the table."""
-        metadata, since = self.whole.metadata, ABANDONED
+        metadata, since = self.whole.metadata, records.ABANDONED
         if self.pipeline_id is None:
             context: Any = nullcontext()
         else:

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from rat_resources import audit, faults, maintenance, outside, staleness
+from rat_resources import audit, faults, outside, staleness
 from rat_resources.errors import RatError
 from rat_resources.lake.appending import Append
 from rat_resources.lake.writing import write_files
-from rat_resources.maintenance import Maintained, compacting
+from rat_resources.maintenance import compacting, maintaining
 from rat_resources.maintenance.holding import holding
+from rat_resources.maintenance.maintaining import Maintained
 from rat_resources.names import TableName
 from tests.factories import Shop
 
@@ -32,7 +33,7 @@ def scattered(open_shop: Shop) -> Shop:
 
 def maintain(shop: Shop, *only: TableName, **asked: Any) -> Maintained:  # noqa: ANN401 - what maintain takes
     """Maintain tables of the shop."""
-    return maintenance.maintain(shop.whole, only=only, **asked)
+    return maintaining.maintain(shop.whole, only=only, **asked)
 
 
 def files(shop: Shop, name: TableName) -> int:
@@ -99,7 +100,7 @@ def test_a_table_that_somebody_else_commits_to_is_left_for_the_next_time(
 
 
 def test_a_run_keeps_it_away(scattered: Shop) -> None:
-    pipeline_id = maintenance.pipeline_ids(scattered.whole)[BRONZE]
+    pipeline_id = maintaining.pipeline_ids(scattered.whole)[BRONZE]
     before = scattered.main
 
     with holding(scattered.whole.metadata, pipeline_id, patience=AT_ONCE):
