@@ -136,10 +136,9 @@ def test_dead_rows_are_left_out_and_so_are_the_files_that_say_so(
         f"CREATE TEMP TABLE dying AS SELECT 0::BIGINT AS {FILE}, "
         f"range AS {POSITION} FROM range(4)"
     )
-    deletes = write_deletes(
-        connection, "dying", tasks={0: tasks[0]}, metadata=table.metadata, io=table.io
-    )
-    open_target(table).commit(added=(), removed=(), deletes=deletes, rows=16)
+    target = open_target(table)
+    marks = write_deletes(connection, "dying", tasks={0: tasks[0]}, target=target)
+    target.commit(added=(), removed=(), deletes=marks.added, rows=16)
     table, alive = load(catalog), read(connection, catalog)
     planned = plan(table)
 
