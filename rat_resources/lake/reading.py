@@ -27,6 +27,13 @@ from rat_resources.lake.dead_rows import (
     dead_rows,
     is_by_position,
 )
+from rat_resources.lake.equality import (
+    equality_deletes,
+    is_deleted,
+    refusal,
+    wide_enough,
+    without_them,
+)
 from rat_resources.lake.locations import (
     duckdb_path,
     is_local,
@@ -284,6 +291,12 @@ def _copy_through_arrow(
     connection.execute(f"CREATE TEMP TABLE {name} ({', '.join(columns)})")
     scan = ArrowScan(metadata, io, schema, AlwaysTrue())
     for number, task in tasks.items():
+        if equality_deletes(task):
+            rows = _select_unequal(
+                connection, {number: task}, schema=schema, metadata=metadata, io=io
+            )
+            connection.execute(f"INSERT INTO {name} {rows}")
+            continue
         # `to_record_batches` would hold all of the file before it gives the first batch.
         deletes = _read_all_delete_files(io, [task])
         batches = scan._record_batches_from_scan_tasks_and_deletes([task], deletes)  # noqa: SLF001
@@ -298,6 +311,33 @@ def _copy_through_arrow(
         )
         connection.unregister(f"{name}_reader")
     return name
+
+
+def _select_unequal(
+    connection: DuckDBPyConnection,
+    tasks: Tasks,
+    *,
+    schema: Schema,
+    metadata: TableMetadata,
+    io: FileIO,
+) -> str:
+    """A query for the rows of one task that are not deleted by their values, and their places."""
+    by_place = {number: without_them(task) for number, task in tasks.items()}
+    if placed(connection, by_place, metadata=metadata, io=io).keys() != tasks.keys():
+        raise refusal("its files have rows deleted by value, and no field ids")
+    deletes = [file for task in tasks.values() for file in equality_deletes(task)]
+    wide = wide_enough(schema, deletes, metadata=metadata)
+    rows = select_rows(
+        connection, by_place, schema=wide, metadata=metadata, io=io, positions=True
+    )
+    columns = ", ".join(
+        f"kept.{quote(name)}"
+        for name in (*(f.name for f in schema.fields), FILE, POSITION)
+    )
+    return (
+        f"SELECT {columns} FROM ({rows}) AS kept "
+        f"WHERE NOT ({is_deleted(deletes, schema=wide)})"
+    )
 
 
 def _select_copied(name: str, tasks: Tasks, *, schema: Schema, positions: bool) -> str:

@@ -16,7 +16,14 @@ from pyiceberg.typedef import Record
 
 from rat_resources.lake import reading
 from rat_resources.lake.dead_rows import BLOCK, choose
-from rat_resources.lake.reading import FILE, POSITION, Tasks, placed, select_rows
+from rat_resources.lake.reading import (
+    FILE,
+    POSITION,
+    Tasks,
+    count_alive,
+    placed,
+    select_rows,
+)
 from tests.rat_resources.lake.tables import (
     load,
     make_catalog,
@@ -249,6 +256,19 @@ def test_filters_and_columns_reach_the_files_that_have_dead_rows(
         299_997,
         299_999,
     ]
+
+
+def test_rows_are_counted_without_those_that_are_dead(
+    connection: DuckDBPyConnection, catalog: Catalog, tmp_path: Path
+) -> None:
+    table = fill(connection, catalog, files=4)
+    tasks = oldest_first(table)
+    both = delete_file(tmp_path, [(tasks[0], 1), (tasks[1], 2), ("elsewhere", 3)])
+    again = delete_file(tmp_path, [(tasks[0], 1), (tasks[0], 3)])
+    other = delete_file(tmp_path, [(tasks[2], 0)], file_format=FileFormat.ORC)
+    marked = numbered(tasks, {0: {both, again}, 1: {both}, 2: {other}})
+
+    assert count_alive(connection, marked, table=table) == 16 - 2 - 1 - 1
 
 
 @pytest.mark.parametrize("places", [[0], [0, 1], [0, 3, 4, 9], list(range(0, 40, 3))])
