@@ -39,6 +39,7 @@ from rat_resources.invalidations import Invalidation
 from rat_resources.lake import register, strategies
 from rat_resources.lake.batch import Batch
 from rat_resources.lake.catalog import RefCatalog
+from rat_resources.lake.extremes import greatest
 from rat_resources.lake.from_spec import write_config
 from rat_resources.lake.replacing import Rebuild
 from rat_resources.lake.sql import quote
@@ -190,10 +191,9 @@ class Computation:
         return self.greatest(column)
 
     def greatest(self, column: str) -> str | None:
-        """The greatest value of a column of the table as SQL reads it now, as text."""
-        query = f"SELECT max({quote(column)})::VARCHAR FROM {quote(str(self.name))}"
-        ((value,),) = self.connection.execute(query).fetchall()
-        return None if value is None else str(value)
+        """The greatest value of a column of the table as it is now, as text."""
+        assert self.table is not None  # noqa: S101 - who asks has seen it
+        return greatest(self.connection, self.table, column=column)
 
     # Write.
 

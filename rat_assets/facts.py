@@ -184,7 +184,6 @@ def describe_cursors(work: Computation, table: Table | None) -> list[list[str]]:
     mark = work.config.watermark_column
     if table is None or work.unchanged or mark not in table.schema().column_names:
         return []
-    work.register_own()
     greatest = work.greatest(mark)
     if greatest is None:
         return []

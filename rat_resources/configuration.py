@@ -110,6 +110,7 @@ class PipelineConfig:
     archive_landing_zones: bool = False
     on_empty: Literal["publish", "keep", "fail"] = "publish"
     on_schema_change: Literal["evolve", "fail", "ignore"] = "evolve"
+    write_mode: Literal["auto", "merge_on_read", "copy_on_write"] = "auto"
     contract: Literal["none", "enforced"] = "none"
     max_retries: int = 0
     retry_delay_seconds: int | None = None  # None: longer with each failure
@@ -168,6 +169,7 @@ WITHOUT_EFFECT = (
     "contract",
     "guard",
     "retention",
+    "write_mode",
 )
 
 
@@ -455,6 +457,7 @@ READERS: Mapping[str, Reader] = {
     "archive_landing_zones": flag,
     "on_empty": one_of("publish", "keep", "fail"),
     "on_schema_change": one_of("evolve", "fail", "ignore"),
+    "write_mode": one_of("auto", "merge_on_read", "copy_on_write"),
     "contract": one_of("none", "enforced"),
     "max_retries": count,
     "retry_delay_seconds": count,

@@ -26,6 +26,12 @@ _EXACT = (
     TimestampType,
     TimestamptzType,
 )
+# Days or microseconds, beyond which DuckDB has no dates, or next to it.
+_LATEST = {
+    DateType(): 2_000_000_000,
+    TimestampType(): 9 * 10**18,
+    TimestamptzType(): 9 * 10**18,
+}
 
 
 def has_exact_bounds(column_type: IcebergType) -> bool:
@@ -55,9 +61,12 @@ def bounds_of(file: DataFile, field: NestedField) -> Bounds | None:
     if low is None or high is None or not isinstance(kind, _EXACT):
         return None
     try:
-        return Bounds(kind, from_bytes(kind, low), from_bytes(kind, high))
+        ends: tuple[Any, Any] = from_bytes(kind, low), from_bytes(kind, high)
     except (StructError, ValueError):
         return None  # the column was of another type then
+    if kind in _LATEST and max(map(abs, ends)) > _LATEST[kind]:
+        return None  # no date, but the infinity before or after all
+    return Bounds(kind, *ends)
 
 
 def _sql(value: Any, column_type: IcebergType) -> str:  # noqa: ANN401 - of any type

@@ -24,7 +24,6 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import Transaction
-from pyiceberg.table.delete_file_index import _applies_to_data_file
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import (
     Operation,
@@ -37,7 +36,9 @@ from pyiceberg.table.update.snapshot import (
     _ManifestMergeManager,
     _OverwriteFiles,
 )
-from pyiceberg.typedef import EMPTY_DICT, Record
+from pyiceberg.typedef import EMPTY_DICT
+
+from rat_resources.lake.planning import Deletes
 
 SNAPSHOTS_KEPT = 50
 MANIFEST_SIZE = 8 * 1024 * 1024
@@ -174,31 +175,36 @@ class _Replace(_OverwriteFiles):
 
         Nothing is read of manifests that can hold none of them.
         """
-        has_data = any(map(_is_data, self._deleted_data_files))
-        staying: list[ManifestEntry] = []
+        gone = self._deleted_data_files
+        has_data = any(map(_is_data, gone))
+        read = {
+            manifest.manifest_path: self.fetch_manifest_entry(manifest)
+            for manifest in known
+            if gone and (has_data or manifest.content is ManifestContent.DELETES)
+        }
+        entries = [entry for each in read.values() for entry in each]
+        deletes = Deletes(
+            self._transaction.table_metadata.specs(),
+            [entry for entry in entries if not _is_data(entry.data_file)],
+        )
+        needed = {
+            file
+            for entry in entries
+            if _is_data(entry.data_file) and entry.data_file not in gone
+            for file in deletes.of(entry)
+        }
         for manifest in known:
-            if manifest.content is not ManifestContent.DATA:
-                continue
-            entries = self.fetch_manifest_entry(manifest) if has_data else []
-            leaving = [e for e in entries if e.data_file in self._deleted_data_files]
-            staying += (
-                e for e in entries if e.data_file not in self._deleted_data_files
-            )
-            yield manifest, leaving
-        is_needed = _still_needed(staying)
-        for manifest in known:
-            if manifest.content is ManifestContent.DATA:
-                continue
-            entries = (
-                self.fetch_manifest_entry(manifest) if self._deleted_data_files else []
-            )
             yield (
                 manifest,
                 [
                     entry
-                    for entry in entries
-                    if entry.data_file in self._deleted_data_files
-                    or (has_data and not is_needed(entry))
+                    for entry in read.get(manifest.manifest_path, ())
+                    if entry.data_file in gone
+                    or (
+                        has_data
+                        and not _is_data(entry.data_file)
+                        and entry.data_file not in needed
+                    )
                 ],
             )
 
@@ -377,32 +383,3 @@ def _entry_as(
         file_sequence_number=entry.file_sequence_number,
         data_file=entry.data_file,
     )
-
-
-def _still_needed(staying: Iterable[ManifestEntry]) -> Callable[[ManifestEntry], bool]:
-    """Tells of a delete file whether any of the data files that stay may have rows it deletes."""
-    everywhere: list[ManifestEntry] = []
-    divided: dict[tuple[int, Record], list[ManifestEntry]] = defaultdict(list)
-    for entry in staying:
-        file = entry.data_file
-        everywhere.append(entry)
-        divided[file.spec_id, file.partition].append(entry)
-
-    def is_needed(delete: ManifestEntry) -> bool:
-        file = delete.data_file
-        if file.content is DataFileContent.EQUALITY_DELETES:
-            # Without a partition it speaks of the files of every spec.
-            met = (
-                divided[file.spec_id, file.partition] if file.partition else everywhere
-            )
-            return any(_age(each) < _age(delete) for each in met)
-        return any(
-            _age(each) <= _age(delete) and _applies_to_data_file(file, each.data_file)
-            for each in divided[file.spec_id, file.partition]
-        )
-
-    return is_needed
-
-
-def _age(entry: ManifestEntry) -> int:
-    return entry.sequence_number or 0

@@ -22,4 +22,5 @@ def write_config(spec: PipelineSpec) -> WriteConfig:
         scd_close_missing=config.scd_close_missing,
         on_empty=config.on_empty,
         on_schema_change=config.on_schema_change,
+        write_mode=config.write_mode,
     )

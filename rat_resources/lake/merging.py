@@ -229,12 +229,14 @@ def find_keys(
         kind = target.schema.find_type(key)
         value = stored_value(quote(key), column_type=kind)
         ends = f"min({value}), max({value})" if is_ordered(kind) else "NULL, NULL"
-        ((low, high, lacking),) = connection.execute(
-            f"SELECT {ends}, count(*) - count({quote(key)}) FROM {incoming.table}"
+        ((low, high, lacking, beyond),) = connection.execute(
+            f"SELECT {ends}, count(*) - count({quote(key)}), "
+            f"count({quote(key)}) - count({value}) FROM {incoming.table}"
         ).fetchall()
         if lacking:
             missing.append(key)
-        if is_ordered(kind):
+        # The infinite times have no number.
+        if is_ordered(kind) and not beyond:
             within = between(key, low=low, high=high, nulls=bool(lacking))
             condition = And(condition, within)
     tasks = target.plan(None if everywhere else condition)

@@ -6,7 +6,7 @@ cannot compare with a partition that is NULL, and reads every manifest anew. How
 """
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from pyiceberg.manifest import (
     ManifestEntry,
     ManifestFile,
 )
+from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table import FileScanTask, ManifestGroupPlanner
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.utils.concurrent import ExecutorFactory
@@ -29,7 +30,7 @@ _PATH_ID = (
     2147483546  # what Iceberg calls the column of a delete file that names data files
 )
 _T = TypeVar("_T")
-_PartitionKey = tuple[int, str]
+PartitionKey = tuple[int, str]
 
 
 def plan(
@@ -75,7 +76,7 @@ def plan(
     if pruning:
         data = [entry for entry in data if pruning.keeps_file(entry.data_file)]
     data.sort(key=_sequence)
-    deletes = _Deletes(metadata, deleting)
+    deletes = Deletes(metadata.specs(), deleting)
     return [FileScanTask(each.data_file, deletes.of(each)) for each in data]
 
 
@@ -136,19 +137,17 @@ def _or_maybe(evaluate: Callable[[_T], bool]) -> Callable[[_T], bool]:
     return evaluate_or_keep
 
 
-class _Deletes:
+class Deletes:
     """Tells of a data file which delete files speak of it."""
 
     def __init__(
-        self, metadata: TableMetadata, entries: Iterable[ManifestEntry]
+        self, specs: Mapping[int, PartitionSpec], entries: Iterable[ManifestEntry]
     ) -> None:
         self._whole = {
-            spec_id
-            for spec_id, spec in metadata.specs().items()
-            if spec.is_unpartitioned()
+            spec_id for spec_id, spec in specs.items() if spec.is_unpartitioned()
         }
         self._by_path: dict[bytes, list[ManifestEntry]] = defaultdict(list)
-        self._by_partition: dict[_PartitionKey, list[ManifestEntry]] = defaultdict(list)
+        self._by_partition: dict[PartitionKey, list[ManifestEntry]] = defaultdict(list)
         self._of_all: list[ManifestEntry] = []
         for entry in entries:
             self._add(entry)
@@ -163,20 +162,21 @@ class _Deletes:
         elif low is not None and low == high:
             self._by_path[low].append(entry)
             return
-        self._by_partition[_partition(file)].append(entry)
+        self._by_partition[partition_key(file)].append(entry)
 
     def of(self, entry: ManifestEntry) -> set[DataFile]:
         """The delete files that may say something of a data file."""
         path = entry.data_file.file_path.encode()
         found = (
             *self._by_path.get(path, ()),
-            *self._by_partition.get(_partition(entry.data_file), ()),
+            *self._by_partition.get(partition_key(entry.data_file), ()),
             *self._of_all,
         )
         return {each.data_file for each in found if _speaks_of(each, entry, path=path)}
 
 
-def _partition(file: DataFile) -> _PartitionKey:
+def partition_key(file: DataFile) -> PartitionKey:
+    """What tells the partition of a file from any other."""
     # By its words, for NaN does not equal itself.
     return file.spec_id, repr(file.partition)
 

@@ -15,10 +15,10 @@ from duckdb import DuckDBPyConnection
 from pyiceberg.conversions import to_bytes
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask
-from pyiceberg.typedef import Record
 from pyiceberg.types import StringType
 
 from rat_resources.lake.locations import duckdb_path
+from rat_resources.lake.planning import PartitionKey, partition_key
 from rat_resources.lake.reading import FILE, POSITION, Tasks
 from rat_resources.lake.sql import literal
 from rat_resources.lake.target import Target
@@ -74,11 +74,11 @@ def write_deletes(
     return Marks(tuple(added), tuple(removed))
 
 
-def by_partition(tasks: Tasks) -> Mapping[tuple[int, Record], Tasks]:
+def by_partition(tasks: Tasks) -> Mapping[PartitionKey, Tasks]:
     """The tasks of each partition of each spec."""
-    groups: dict[tuple[int, Record], dict[int, FileScanTask]] = defaultdict(dict)
+    groups: dict[PartitionKey, dict[int, FileScanTask]] = defaultdict(dict)
     for number, task in tasks.items():
-        groups[task.file.spec_id, task.file.partition][number] = task
+        groups[partition_key(task.file)][number] = task
     return groups
 
 
@@ -133,7 +133,7 @@ class _Marking:
             # Positions in data files that are gone are not kept.
             first = next(iter(tasks.values())).file
             everything = by_partition(self.target.plan())
-            tasks = everything[first.spec_id, first.partition]
+            tasks = everything[partition_key(first)]
         return sorted({task.file.file_path for task in tasks.values()} - self.gone)
 
     def places(self, paths: Sequence[str]) -> str:

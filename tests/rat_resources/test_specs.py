@@ -200,7 +200,8 @@ def test_what_is_wrong_in_a_script(code: str, problem: str) -> None:
             "contract, description, guard, materialized, max_retries, merge_strategy, on_empty, "
             "on_schema_change, owner, "
             "partition_by, partition_column, retention, retry_delay_seconds, scd_close_missing, "
-            "scd_valid_from, scd_valid_to, schedules, triggers, unique_key, watermark_column",
+            "scd_valid_from, scd_valid_to, schedules, triggers, unique_key, watermark_column, "
+            "write_mode",
         ),
         ("-- @owner : x", "'@owner : x' is no annotation; write -- @owner: value"),
         ("-- @owner x", "'@owner x' is no annotation; write -- @owner: value"),
