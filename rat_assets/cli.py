@@ -834,8 +834,15 @@ def clean(*, dry_run: bool, as_json: bool) -> int:
 @rat.command()
 @click.argument("tables", nargs=-1, metavar="[TABLE…]")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option(
+    "--adopt-warehouse",
+    is_flag=True,
+    help="Take the warehouse over from another RAT, which is gone.",
+)
 @as_json
-def maintain(tables: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
+def maintain(
+    tables: tuple[str, ...], *, dry_run: bool, adopt_warehouse: bool, as_json: bool
+) -> int:
     """Keep tables fast: fewer files, no dead rows, no old snapshots.
 
     No row changes, and nothing runs because of it. Without TABLE it is all of them, and files
@@ -847,7 +854,9 @@ def maintain(tables: tuple[str, ...], *, dry_run: bool, as_json: bool) -> int:
     """
     from rat_assets.commands import maintaining
 
-    return maintaining.maintain(tables, dry_run=dry_run, as_json=as_json)
+    return maintaining.maintain(
+        tables, dry_run=dry_run, adopt=adopt_warehouse, as_json=as_json
+    )
 
 
 @rat.command()

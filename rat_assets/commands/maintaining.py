@@ -14,7 +14,9 @@ from rat_resources.names import TableName
 FAILED = 1
 
 
-def maintain(tables: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
+def maintain(
+    tables: Sequence[str], *, dry_run: bool, adopt: bool, as_json: bool
+) -> int:
     """Keep tables fast, or say what would be done; the exit code."""
     try:
         only = [TableName.parse(each) for each in tables]
@@ -26,6 +28,7 @@ def maintain(tables: Sequence[str], *, dry_run: bool, as_json: bool) -> int:
         open_platform(),
         only=only,
         dry_run=dry_run,
+        adopt=adopt,
         by=user(),
         say=(lambda _line: None) if as_json or dry_run else click.echo,
     )

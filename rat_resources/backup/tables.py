@@ -25,6 +25,7 @@ LEFT_OUT = (
     "rat.warehouses",
     "rat.lake_folders",
     "rat.unused_files",
+    "rat.backups",
 )
 # However a server is set up, a value is written the same.
 PLAINLY = """

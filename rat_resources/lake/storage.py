@@ -69,7 +69,8 @@ class LocalFiles:
         while below:
             here = below.pop()
             try:
-                found = list(os.scandir(duckdb_path(here)))
+                with os.scandir(duckdb_path(here)) as entries:
+                    found = list(entries)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -124,7 +125,8 @@ class LocalFiles:
     def is_empty(self, folder: str) -> bool:
         """Whether there is nothing in a folder."""
         try:
-            return not any(os.scandir(duckdb_path(folder)))
+            with os.scandir(duckdb_path(folder)) as entries:
+                return not any(entries)
         except FileNotFoundError:
             return True
         except OSError as error:

@@ -83,6 +83,7 @@ def maintain(
     *,
     only: Collection[TableName] = (),
     dry_run: bool = False,
+    adopt: bool = False,
     by: str = "maintain",
     patience: timedelta = PATIENCE,
     say: Callable[[str], None] = lambda _line: None,
@@ -90,7 +91,8 @@ def maintain(
     """Do what keeps the tables fast, all of them or *only* some; with *dry_run*, only say what.
 
     A table whose pipeline runs for longer than *patience* is left for the next time. Where no table
-    is named, files that nothing needs any more go at the end.
+    is named, files that nothing needs any more go at the end; with *adopt*, also where another RAT has
+    marked the warehouse.
     """
     maintained = Maintained(dry_run)
     pipelines = {} if dry_run else pipeline_ids(whole)
@@ -101,7 +103,9 @@ def maintain(
             maintained.done.append(work.run())
     if not only:
         try:
-            maintained.collected = collection.collect(whole, dry_run=dry_run, by=by)
+            maintained.collected = collection.collect(
+                whole, dry_run=dry_run, adopt=adopt, by=by
+            )
         except CollectionError as error:
             maintained.refusal = str(error)
     return maintained
