@@ -4,6 +4,7 @@ An annotation overrules config.yaml, which overrules the default, field by field
 back silently: a key or a value that makes no sense is a problem with its line.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
@@ -58,6 +59,8 @@ TRANSFORMS = ("identity", "year", "month", "day", "hour", "bucket", "truncate")
 TRANSFORMS_WITH_WIDTH = ("bucket", "truncate")
 TRIGGER_TYPES = ("landing_zone_upload", "file_pattern")
 CRON_FIELDS = 5
+FILE_SIZE = re.compile(r"(\d+) ?(MB|GB)", re.IGNORECASE)
+LEAST_FILE, LARGEST_FILE = 10**6, 10**10
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,14 @@ class Partition:
     column: str
     transform: str = "identity"
     width: int | None = None
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """One column that the rows of each file are sorted by."""
+
+    column: str
+    descending: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,8 @@ class PipelineConfig:
     watermark_column: str = ""
     partition_column: str = ""
     partition_by: tuple[Partition, ...] = ()
+    sort_by: tuple[Sorting, ...] = ()
+    target_file_size: int | None = None  # bytes
     scd_valid_from: str = "valid_from"
     scd_valid_to: str = "valid_to"
     scd_close_missing: bool = False
@@ -132,6 +145,7 @@ class PipelineConfig:
         values["partition_by"] = tuple(
             Partition(**each) for each in values["partition_by"]
         )
+        values["sort_by"] = tuple(Sorting(**each) for each in values.get("sort_by", ()))
         values["schedules"] = tuple(Schedule(**each) for each in values["schedules"])
         values["triggers"] = tuple(Trigger(**each) for each in values["triggers"])
         # What was stored before there were charts has none.
@@ -157,6 +171,8 @@ FILE_ONLY = (
 # What only says who is asked, or when it runs, does not change what comes out.
 WITHOUT_EFFECT = (
     "description",
+    "sort_by",
+    "target_file_size",
     "owner",
     "archive_landing_zones",
     "max_retries",
@@ -284,6 +300,15 @@ def check_together(
             "contract: a view has no table whose columns could stay as they are",
             "remove it, or write materialized: table",
         )
+    for key in ("sort_by", "target_file_size"):
+        if config.materialized == "view" and key in places:
+            at = places[key]
+            yield Problem(
+                at.path,
+                at.line,
+                f"a view owns no files, so it cannot have {key}",
+                f"remove {key}, or write materialized: table",
+            )
     if "guard" in places:
         yield from check_guard(config, at=places["guard"])
     if strategy == "scd2" and config.scd_valid_from == config.scd_valid_to:
@@ -327,6 +352,38 @@ def columns(located: Located, namespace: str = "") -> tuple[str, ...]:
         what = f"column {twice} is named twice"
         raise UnfitError(what, "name it once")
     return names
+
+
+def sorting(located: Located, namespace: str = "") -> tuple[Sorting, ...]:
+    """Columns to sort by: `day, amount desc`, or a YAML list."""
+    found = tuple(map(one_sorting, columns(located, namespace)))
+    names = [each.column for each in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        what = f"column {twice} is named twice"
+        raise UnfitError(what, "name it once")
+    return found
+
+
+def one_sorting(words: str) -> Sorting:
+    """A column, and whether it descends."""
+    column, _, direction = words.rpartition(" ")
+    if column and direction.lower() in ("asc", "desc"):
+        return Sorting(column.strip(), direction.lower() == "desc")
+    return Sorting(words)
+
+
+def file_size(located: Located, namespace: str = "") -> int:
+    """The size of a file: 64MB, 1GB."""
+    value = filled_text(located, namespace)
+    found = FILE_SIZE.fullmatch(value)
+    size = (
+        int(found[1]) * (10**6 if found[2].upper() == "MB" else 10**9) if found else 0
+    )
+    if not LEAST_FILE <= size <= LARGEST_FILE:
+        what = f"{value!r} is no size of a file between 1MB and 10GB"
+        raise UnfitError(what, "write 256MB, for example")
+    return size
 
 
 def cron(located: Located, namespace: str = "") -> str:
@@ -451,6 +508,8 @@ READERS: Mapping[str, Reader] = {
         required=["column"],
         make=make_partition,
     ),
+    "sort_by": sorting,
+    "target_file_size": file_size,
     "scd_valid_from": filled_text,
     "scd_valid_to": filled_text,
     "scd_close_missing": flag,

@@ -24,6 +24,9 @@ from rat_resources.lake.sql import literal
 
 # What one file may be expected to take.
 ROWS_IN_ONE = 1_000_000
+# A partition whose file was closed gets another one. Here an open file costs a descriptor, of which a
+# process has some thousand; in S3 it costs a buffer of 80 MB, and sorted rows need few at a time.
+OPEN_HERE, OPEN_AWAY = 400, 8
 # A file of so many times the size that was asked for is split.
 MUCH_LARGER = 1.5
 
@@ -86,6 +89,8 @@ def copy_partitions(
 ) -> list[File]:
     """Copy rows that are sorted by the column *key* to files of its values; the column is left out."""
     with _fresh_files(connection, folder) as (target, name):
+        most = OPEN_HERE if is_local(target) else OPEN_AWAY
+        connection.execute(f"SET partitioned_write_max_open_files = {most}")
         copied = _copy(
             connection,
             rows,

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
@@ -36,6 +37,16 @@ class SortField:
         """How SQL says it."""
         direction = "DESC NULLS LAST" if self.descending else "ASC NULLS FIRST"
         return f"{quote(self.column)} {direction}"
+
+
+def key_order(keys: Sequence[str], *, schema: Schema) -> tuple[SortField, ...]:
+    """The order in which a merge finds keys fastest: by themselves, as far as they can be sorted by."""
+    known = {column.name.casefold(): column for column in schema.fields}
+    found = (known.get(key.casefold()) for key in keys)
+    sortable = takewhile(
+        lambda column: column and isinstance(column.field_type, PrimitiveType), found
+    )
+    return tuple(SortField(column.name) for column in sortable if column)
 
 
 def sort_order(

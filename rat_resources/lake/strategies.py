@@ -58,7 +58,7 @@ from rat_resources.lake.partitioning import PartitionField
 from rat_resources.lake.positions import Marks
 from rat_resources.lake.reading import row_count
 from rat_resources.lake.replacing import Scope, changed_values, replace_scope
-from rat_resources.lake.sorting import sorted_by
+from rat_resources.lake.sorting import SortField, key_order, sorted_by
 from rat_resources.lake.sql import literal, name_list, quote
 from rat_resources.lake.streaming import (
     NeedsRowsError,
@@ -96,6 +96,8 @@ class WriteConfig:
     watermark_column: str | None = None
     partition_column: str | None = None
     partition_by: tuple[PartitionField, ...] = ()
+    sort_by: tuple[SortField, ...] = ()  # (): by the keys
+    file_size: int | None = None  # bytes, near which a file ends
     scd_valid_from: str = "valid_from"
     scd_valid_to: str = "valid_to"
     scd_close_missing: bool = False
@@ -214,11 +216,23 @@ def _target(
     config: WriteConfig,
 ) -> Target:
     """The table with the columns of *schema*, there or not yet."""
+    order = config.sort_by or key_order(config.keys, schema=schema)
     if table is None:
         return create_target(
-            catalog, table_name, schema=schema, partition_by=config.partition_by
+            catalog,
+            table_name,
+            schema=schema,
+            partition_by=config.partition_by,
+            sort_by=order,
+            file_size=config.file_size,
         )
-    return change_target(table, schema=schema, partition_by=config.partition_by)
+    return change_target(
+        table,
+        schema=schema,
+        partition_by=config.partition_by,
+        sort_by=order,
+        file_size=config.file_size,
+    )
 
 
 def _stream(

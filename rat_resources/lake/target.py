@@ -17,13 +17,17 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import (
     AddPartitionSpecUpdate,
     AddSchemaUpdate,
+    AddSortOrderUpdate,
     AssertCurrentSchemaId,
     AssertDefaultSpecId,
     SetCurrentSchemaUpdate,
+    SetDefaultSortOrderUpdate,
     SetDefaultSpecUpdate,
+    SetPropertiesUpdate,
     TableRequirement,
     TableUpdate,
 )
@@ -32,16 +36,20 @@ from rat_resources.lake.committing import commit_files
 from rat_resources.lake.partitioning import PartitionField, partition_spec
 from rat_resources.lake.planning import plan
 from rat_resources.lake.reading import Tasks, row_count, select_rows
-from rat_resources.lake.writing import TABLE_PROPERTIES
+from rat_resources.lake.sorting import SortField, sort_order
+from rat_resources.lake.writing import TABLE_PROPERTIES, TARGET_SIZE
 from rat_resources.names import TableName
 
 # Type checkers know pydantic's models by their aliases only, which are no Python names.
 _ADD_SCHEMA: Callable[..., TableUpdate] = AddSchemaUpdate
 _SET_SCHEMA: Callable[..., TableUpdate] = SetCurrentSchemaUpdate
+_ADD_ORDER: Callable[..., TableUpdate] = AddSortOrderUpdate
+_SET_ORDER: Callable[..., TableUpdate] = SetDefaultSortOrderUpdate
 _ADD_SPEC: Callable[..., TableUpdate] = AddPartitionSpecUpdate
 _SET_SPEC: Callable[..., TableUpdate] = SetDefaultSpecUpdate
 _AT_SCHEMA: Callable[..., TableRequirement] = AssertCurrentSchemaId
 _AT_SPEC: Callable[..., TableRequirement] = AssertDefaultSpecId
+_LAYOUT = (AddSortOrderUpdate, SetDefaultSortOrderUpdate, SetPropertiesUpdate)
 
 
 def find_table(catalog: Catalog, table_name: TableName) -> Table | None:
@@ -129,7 +137,11 @@ class Target:
                 operation=operation,
                 places=places,
             )
-        if self.table is not None and not self.transaction._updates:  # noqa: SLF001 - the only place that knows
+        # How files are laid out matters to those that are written, and is told with them.
+        if self.table is not None and all(
+            isinstance(update, _LAYOUT)
+            for update in self.transaction._updates  # noqa: SLF001 - the only place that knows
+        ):
             return None
         return self.transaction.commit_transaction()
 
@@ -158,6 +170,8 @@ def create_target(
     *,
     schema: Schema,
     partition_by: Sequence[PartitionField],
+    sort_by: Sequence[SortField] = (),
+    file_size: int | None = None,
 ) -> Target:
     """A table that does not exist yet, with the namespaces that it needs."""
     catalog.create_namespace_if_not_exists(table_name.key[:1])
@@ -166,7 +180,8 @@ def create_target(
         table_name.key,
         schema,
         partition_spec=partition_spec(partition_by, schema=schema),
-        properties=dict(TABLE_PROPERTIES),
+        sort_order=sort_order(sort_by, schema=schema),
+        properties=TABLE_PROPERTIES | _size_property(file_size),
     )
     return Target(transaction, None)
 
@@ -177,12 +192,23 @@ def open_target(table: Table) -> Target:
 
 
 def change_target(
-    table: Table, *, schema: Schema, partition_by: Sequence[PartitionField]
+    table: Table,
+    *,
+    schema: Schema,
+    partition_by: Sequence[PartitionField],
+    sort_by: Sequence[SortField] = (),
+    file_size: int | None = None,
 ) -> Target:
-    """The table with the columns of *schema*, its new rows divided by *partition_by*."""
+    """The table with the columns of *schema*, its new rows divided and sorted by these columns."""
     metadata = table.metadata
     spec = partition_spec(partition_by, schema=schema, metadata=metadata)
-    updates = (*_schema_updates(metadata, schema), *_spec_updates(metadata, spec))
+    order = sort_order(sort_by, schema=schema, metadata=metadata)
+    updates = (
+        *_schema_updates(metadata, schema),
+        *_spec_updates(metadata, spec),
+        *_order_updates(metadata, order),
+        *_size_updates(metadata, file_size),
+    )
     transaction = _Transaction(table)
     if updates:
         # Staged together: a spec may name a column that only this schema has. UpdateSchema and
@@ -236,3 +262,29 @@ def _spec_updates(
     if spec.spec_id in metadata.specs():
         return (_SET_SPEC(spec_id=spec.spec_id),)
     return (_ADD_SPEC(spec=spec), _SET_SPEC(spec_id=-1))
+
+
+def _order_updates(
+    metadata: TableMetadata, order: SortOrder
+) -> tuple[TableUpdate, ...]:
+    if order.order_id == metadata.default_sort_order_id:
+        return ()
+    if metadata.sort_order_by_id(order.order_id) is not None:
+        return (_SET_ORDER(sort_order_id=order.order_id),)
+    return (
+        _ADD_ORDER(sort_order=order),
+        _SET_ORDER(sort_order_id=order.order_id),
+    )
+
+
+def _size_updates(
+    metadata: TableMetadata, file_size: int | None
+) -> tuple[TableUpdate, ...]:
+    wanted = _size_property(file_size)
+    if wanted.items() <= metadata.properties.items():
+        return ()
+    return (SetPropertiesUpdate(updates=wanted),)
+
+
+def _size_property(file_size: int | None) -> dict[str, str]:
+    return {} if file_size is None else {TARGET_SIZE: str(file_size)}

@@ -200,8 +200,8 @@ def test_what_is_wrong_in_a_script(code: str, problem: str) -> None:
             "contract, description, guard, materialized, max_retries, merge_strategy, on_empty, "
             "on_schema_change, owner, "
             "partition_by, partition_column, retention, retry_delay_seconds, scd_close_missing, "
-            "scd_valid_from, scd_valid_to, schedules, triggers, unique_key, watermark_column, "
-            "write_mode",
+            "scd_valid_from, scd_valid_to, schedules, sort_by, target_file_size, triggers, "
+            "unique_key, watermark_column, write_mode",
         ),
         ("-- @owner : x", "'@owner : x' is no annotation; write -- @owner: value"),
         ("-- @owner x", "'@owner x' is no annotation; write -- @owner: value"),
@@ -296,6 +296,19 @@ def test_an_annotation_stands_once_and_at_the_top() -> None:
             "max_retries: true",
             "1: max_retries: True is no whole number of zero or more; "
             "write a number such as 3",
+        ),
+        (
+            "sort_by: [day, day desc]",
+            "1: sort_by: column day is named twice; name it once",
+        ),
+        (
+            "target_file_size: 12",
+            "1: target_file_size: 12 is no text; put quotes around it",
+        ),
+        (
+            "target_file_size: 10KB",
+            "1: target_file_size: '10KB' is no size of a file between 1MB and 10GB; "
+            "write 256MB, for example",
         ),
         (
             "partition_by: day",
