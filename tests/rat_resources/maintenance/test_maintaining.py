@@ -9,13 +9,14 @@ import pytest
 
 from rat_resources import audit, faults, outside, staleness
 from rat_resources.errors import RatError
-from rat_resources.lake.appending import Append
+from rat_resources.lake.appending import Append, append
 from rat_resources.lake.writing import write_files
 from rat_resources.maintenance import compacting, maintaining
 from rat_resources.maintenance.holding import holding
 from rat_resources.maintenance.maintaining import Maintained
 from rat_resources.names import TableName
 from tests.factories import Shop
+from tests.servers.nessie import Nessie
 
 AT_ONCE = timedelta(0)
 BRONZE = TableName("shop", "bronze", "orders")
@@ -133,3 +134,30 @@ def test_whoever_fails_half_way_leaves_main_as_it_was(
     assert scattered.rows(str(BRONZE)) == rows
     assert files(scattered, BRONZE) == 1
     assert list(audit.audit(scattered.whole).lines) == []
+
+
+def test_a_server_that_merged_and_did_not_answer_is_asked_what_became_of_it(
+    nessie: Nessie, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del nessie  # it set the environment
+    shop: Shop = request.getfixturevalue("shop")
+    shop.publish()
+    shop.land("first.csv", "id,customer,amount\n1,ann,10\n")
+    assert shop.run().succeeded
+    for number in range(4):
+        query = (
+            f"SELECT {number} AS id, 'eve' AS customer, 1 AS amount, now() AS loaded_at"
+        )
+        with shop.whole.lake.connect() as connection:
+            append(shop.whole.lake, BRONZE, connection=connection, query=query)
+    rows = shop.rows(str(BRONZE))
+    said: list[str] = []
+    monkeypatch.setenv(faults.VARIABLE, "merge_answered:drop")
+    monkeypatch.setattr(faults, "come_to", Counter())
+
+    done = maintain(shop, BRONZE, say=said.append)
+
+    assert done.done[0].commits == [shop.main]
+    assert said[0] == f"maintenance of {BRONZE}: its process is gone, but had merged"
+    assert shop.rows(str(BRONZE)) == rows
+    assert files(shop, BRONZE) == 1
