@@ -3,6 +3,7 @@
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sqlalchemy import text
 from rat_resources.backup.taking import back_up
 from rat_resources.errors import CollectionError, SettingsError
 from rat_resources.lake import marker
+from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.storage import LocalFiles, files_of
 from rat_resources.metadata import audit
@@ -65,6 +67,26 @@ def test_files_of_a_dropped_branch_go_and_those_of_branches_and_tags_stay(
     assert lake.rows() == [1]
     assert lake.rows(at="kept") == [3]
     assert lake.rows(at="elsewhere") == [4]
+
+
+@pytest.mark.parametrize("settings", ["nessie"], indirect=True)
+def test_a_branch_that_somebody_else_made_on_the_server_counts(lake: Lake) -> None:
+    lake.write(1)
+    lake.branch("b")
+    lake.write(2, branch="b")
+    commit = lake.whole.lake.refs.head("b")
+    nessie = lake.whole.settings.nessie
+    assert nessie is not None
+    others = NessieRefs(replace(nessie, branch=MAIN))
+    theirs = others.create(f"spark-{uuid.uuid4()}", at=f"@{commit}")
+    lake.forget("b")
+    lake.wait(LONG)
+
+    collected = lake.collect_all()
+
+    others.delete(theirs.name, expected_hash=theirs.hash)
+    assert not collected.removed
+    assert lake.rows(at=f"@{commit}") == [2]
 
 
 def test_what_is_collected_is_what_a_dry_run_says(lake: Lake) -> None:
