@@ -14,6 +14,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table import FileScanTask
 
 from rat_resources.hashes import hash_of
+from rat_resources.lake.batch import keep_rows
 from rat_resources.lake.locations import duckdb_path
 from rat_resources.lake.sql import literal, quote
 
@@ -110,25 +111,27 @@ def _look_up(
 
 def _find(connection: DuckDBPyConnection, tasks: Tasks) -> None:
     """Read the delete files of *tasks*, and keep what they say of these."""
-    rows = connection.execute(
-        f"SELECT name, block, bit_count(bits), hash(bits), bits::BLOB "
-        f"FROM (SELECT name, block, "
-        f"bitstring_agg((pos & {BLOCK - 1})::INTEGER, 0, {BLOCK - 1}) AS bits "
-        f"FROM (SELECT file.name, dead.pos >> {BLOCK_BITS} AS block, dead.pos "
+    found = keep_rows(
+        connection,
+        f"SELECT file.name, dead.pos >> {BLOCK_BITS} AS block, "
+        f"bitstring_agg((dead.pos & {BLOCK - 1})::INTEGER, 0, {BLOCK - 1}) AS bits "
         f"FROM ({_positions(tasks)}) AS dead JOIN ({_pairs(tasks)}) AS file "
         "ON dead.file_path = file.path AND dead.number = file.number "
-        "WHERE dead.pos >= 0 AND dead.pos < file.rows) GROUP BY name, block)"
-    ).fetchall()
-    for name, block, _, _, bits in rows:
+        "WHERE dead.pos >= 0 AND dead.pos < file.rows GROUP BY ALL",
+    )
+    blocks = connection.execute(f"SELECT rowid, name, block FROM {found}").fetchall()
+    for row, name, block in blocks:
+        # As a parameter the bits would make DuckDB import pandas.
         connection.execute(
-            f"SET VARIABLE {quote(_variable(name, block))} = ?::BLOB::BIT", [bits]
+            f"SET VARIABLE {quote(_variable(name, block))} = "
+            f"(SELECT bits FROM {found} WHERE rowid = {row})"
         )
-    known = [f"({literal(_name(task))}, -1, 0, 0)" for task in tasks.values()]
-    known += [
-        f"({literal(name)}, {block}, {dead}, {digest})"
-        for name, block, dead, digest, _ in rows
-    ]
-    connection.execute(f"INSERT INTO {_KNOWN} VALUES {', '.join(known)}")
+    connection.execute(
+        f"INSERT INTO {_KNOWN} SELECT name, block, bit_count(bits), hash(bits) FROM {found}"
+    )
+    names = ", ".join(f"({literal(_name(task))}, -1, 0, 0)" for task in tasks.values())
+    connection.execute(f"INSERT INTO {_KNOWN} VALUES {names}")
+    connection.execute(f"DROP TABLE {found}")
 
 
 def _delete_files(tasks: Tasks) -> list[str]:
