@@ -38,7 +38,12 @@ def query(sql: str, *, ref: str, form: str, limit: int) -> None:
     inputs = inputs_at(whole, at)
 
     def register(connection: DuckDBPyConnection, tables: Collection[TableName]) -> None:
-        inputs.resolve(tables)
+        try:
+            inputs.resolve(tables)
+        except FileNotFoundError as error:
+            message = f"what {ref} held was removed since"
+            fix = "RAT_RETENTION says for how long the history of main is kept"
+            raise NotFoundError(message, fix=fix) from error
         inputs.register(connection)
 
     with (

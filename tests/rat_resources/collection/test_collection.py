@@ -11,9 +11,10 @@ import pytest
 from pyiceberg.table import Table
 from sqlalchemy import text
 
+from rat_assets.commands import querying
 from rat_resources.backup.taking import back_up
-from rat_resources.errors import CollectionError, SettingsError
-from rat_resources.lake import marker
+from rat_resources.errors import CollectionError, NotFoundError, SettingsError
+from rat_resources.lake import catalog, marker
 from rat_resources.lake.nessie_refs import NessieRefs
 from rat_resources.lake.refs import MAIN
 from rat_resources.lake.storage import LocalFiles, files_of
@@ -259,6 +260,19 @@ def test_what_a_backup_needs_stays_for_as_long_as_backups_are_kept(
     assert kept == [1]
     assert collected.removed.files >= 4
     assert lake.files() == set()
+
+
+def test_who_asks_for_what_is_gone_is_told_so(lake: Lake) -> None:
+    lake.write(1)
+    lake.collect()
+    before = lake.whole.lake.refs.head(MAIN)
+    lake.drop()
+    lake.wait(LONG)
+    lake.collect_all()
+    catalog.read_metadata.cache_clear()  # another process has read nothing yet
+
+    with pytest.raises(NotFoundError, match="was removed since"):
+        querying.query(f"FROM {TABLE}", ref=f"@{before}", form="json", limit=0)
 
 
 def test_a_table_that_was_dropped_goes_with_everything_when_its_history_is_over(
