@@ -156,7 +156,7 @@ def snapshot(whole: Platform) -> Iterator[Scene]:
 
 def compare(scene: Scene, comparison: Comparison, *, at_most: int) -> Found:
     """The differences that one comparison finds."""
-    values = comparison.gather(scene) if comparison.gather else {}
+    values = scene.find(comparison.gather) if comparison.gather else {}
     rows = execute(scene.tx, comparison, values={**values, "at_most": at_most})
     return Found(
         comparison,

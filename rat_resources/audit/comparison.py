@@ -6,7 +6,7 @@ are told apart by their order, so that a doubled row finds no partner and is a d
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Row, TextClause, text
@@ -31,6 +31,14 @@ class Scene:
     tx: Session
     head: str  # the commit of main
     branches: tuple[str, ...]  # of runs
+    # A walk through all of main is made once, whoever asks for it.
+    known: dict[object, Mapping[str, Any]] = field(default_factory=dict, compare=False)
+
+    def find(self, gather: Callable[["Scene"], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What *gather* finds at this moment."""
+        if gather not in self.known:
+            self.known[gather] = gather(self)
+        return self.known[gather]
 
 
 @dataclass(frozen=True)

@@ -141,22 +141,17 @@ CROSS JOIN LATERAL jsonb_each_text(version.published_versions) AS file
 
 
 def walk_history(scene: Scene) -> Mapping[str, Any]:
-    """The commits of main since the first publication, and the runs that they name."""
-    past = decided(scene)
-    made = [asdict(each) for each in past.made]
-    while made and made[-1]["run"] is None:
-        made.pop()
-    return {"history": json.dumps(made), "since": past.since}
-
-
-def find_head(scene: Scene) -> Mapping[str, Any]:
-    """Where main is, and all that it was before."""
+    """Where main is, all that it was before, and the runs that its commits name."""
     past = decided(scene)
     commits = [each.id for each in past.made]
+    made = [asdict(each) for each in past.made]
+    while made and made[-1]["run"] is None:
+        made.pop()  # it was made before the first publication
     return {
         "head": commits[0],
         "first": commits[-1],
         "commits": commits,
+        "history": json.dumps(made),
         "since": past.since,
     }
 
@@ -254,7 +249,7 @@ COMPARISONS = (
         Side("the catalog", HEAD),
         Side("rat.runs", LAST_PUBLICATION),
         MOVED,
-        find_head,
+        walk_history,
     ),
     Comparison(
         "lake.commits",
