@@ -162,13 +162,12 @@ def _pairs(tasks: Tasks) -> str:
 
 def alive(tasks: Tasks, dead: Mapping[int, DeadRows]) -> str:
     """The condition on file_index and file_row_number that a row of *tasks* is not dead."""
-    return choose(
-        [
-            (index, _within(dead[number]) if number in dead else "true")
-            for index, number in enumerate(tasks)
-        ],
-        by="file_index",
-    )
+    steps = [
+        (index, _within(dead[number]) if number in dead else "true")
+        for index, number in enumerate(tasks)
+    ]
+    # A test of file_row_number alone would be made before the filters of a query, of every row.
+    return choose([(-1, "true"), *steps], by="file_index::BIGINT")
 
 
 def _within(dead: DeadRows) -> str:
