@@ -9,6 +9,7 @@ to it. Which rows these are, and which partition is whose, is `writing`.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from rat_resources.lake.sql import literal
 
 # What one file may be expected to take.
 ROWS_IN_ONE = 1_000_000
+# The others have one more name.
+_ONE_FOR_ALL = re.compile(r"[0-9a-f]{32}\.parquet")
 # A partition whose file was closed gets another one. Here an open file costs a descriptor, of which a
 # process has some thousand; in S3 it costs a buffer of 80 MB, and sorted rows need few at a time.
 OPEN_HERE, OPEN_AWAY = 400, 8
@@ -45,6 +48,11 @@ class File:
 
     location: str
     key: str | None = None
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether its rows surely lie as the query returned them; only one file for all has them so."""
+        return _ONE_FOR_ALL.fullmatch(self.location.rpartition("/")[2]) is not None
 
 
 @dataclass(frozen=True)

@@ -91,14 +91,21 @@ def write_files(
         ordered = f"{rows}{_order_by([field.sql for field in order])}"
         files = copy_rows(connection, ordered, folder=folder, shape=shape)
         written = [(file.location, Record()) for file in files]
+        in_order = {file.location for file in files if file.is_in_order}
     else:
         written = _copy_partitioned(
             connection, rows, folder=folder, metadata=metadata, order=order, shape=shape
         )
+        in_order = set()
     told = metadata.default_sort_order_id if is_told(metadata, order) else None
     return [
         describe_file(
-            path, partition=partition, metadata=metadata, io=io, sort_order_id=told
+            path,
+            partition=partition,
+            metadata=metadata,
+            io=io,
+            # Of several files row groups may have traded places.
+            sort_order_id=told if path in in_order else None,
         )
         for path, partition in written
     ]
