@@ -8,18 +8,21 @@ there already is `sameness`, what becomes of the touched rows is `dying`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from duckdb import DuckDBPyConnection
 from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression
 from pyiceberg.manifest import DataFile
+from pyiceberg.table import FileScanTask
 
 from rat_resources.lake.batch import count_rows, keep_rows
 from rat_resources.lake.bounds import bounds_of
+from rat_resources.lake.dead_rows import alive, dead_rows
 from rat_resources.lake.dying import Dying, dying_rows
 from rat_resources.lake.incoming import ROW, Incoming
 from rat_resources.lake.partitioning import stored_value
 from rat_resources.lake.pruning import between, is_ordered
-from rat_resources.lake.reading import FILE, POSITION, Tasks
+from rat_resources.lake.reading import FILE, POSITION, Tasks, placed
 from rat_resources.lake.sameness import may_be_in, same_rows
 from rat_resources.lake.sql import name_list, quote, same_keys
 from rat_resources.lake.target import Target
@@ -185,32 +188,66 @@ class Keys:
 
         *where* may look at *columns*, too.
         """
-        return keep_rows(
-            self.connection,
+        return self._alive(
             f"SELECT new.{ROW}, old.{FILE}, old.{POSITION} "
-            f"FROM ({self._rows(columns)}) AS old "
-            f"JOIN {self.incoming.table} AS new ON {self.same} WHERE {where}",
+            f"FROM ({self._rows(self._whole(), columns)}) AS old "
+            f"JOIN {self.incoming.table} AS new ON {self.same} WHERE {where}"
         )
 
     def found(self) -> str:
         """A temp table of the rows that share a key with any of the batch, and of their keys."""
-        return keep_rows(
-            self.connection,
-            f"SELECT old.* FROM ({self._rows()}) AS old "
-            f"SEMI JOIN {self.incoming.table} AS new ON {self.same}",
+        return self._alive(
+            f"SELECT old.* FROM ({self._rows(self._whole())}) AS old "
+            f"SEMI JOIN {self.incoming.table} AS new ON {self.same}"
         )
 
     def others(self, *, columns: Sequence[str], where: str) -> str:
         """A query for the places of the rows whose key the batch lacks."""
         return (
-            f"SELECT {FILE}, {POSITION} FROM ({self._rows(columns)}) AS old "
+            f"SELECT {FILE}, {POSITION} FROM ({self._rows(self.tasks, columns)}) AS old "
             f"ANTI JOIN {self.incoming.table} AS new "
             f"ON {same_keys('old', 'new', names=self.incoming.keys)} WHERE old.{where}"
         )
 
-    def _rows(self, columns: Sequence[str] = ()) -> str:
+    def _whole(self) -> Tasks:
+        """The files, those whose dead rows are told by their places with these rows.
+
+        It costs less to look at a row that was found than at all of a file.
+        """
+        return {
+            number: FileScanTask(task.file) if number in self._placed else task
+            for number, task in self.tasks.items()
+        }
+
+    def _alive(self, query: str) -> str:
+        """A temp table of the rows of *query*, whose files may be whole, that are not dead."""
+        found = keep_rows(self.connection, query)
+        dead = dead_rows(self.connection, self._placed)
+        if not dead:
+            return found
+        places = (
+            f"SELECT {FILE} AS file_index, {POSITION} AS file_row_number FROM {found}"
+        )
+        living = keep_rows(
+            self.connection,
+            f"SELECT found.* FROM {found} AS found "
+            f"SEMI JOIN (FROM ({places}) WHERE {alive(self.tasks, dead)}) AS place "
+            f"ON found.{FILE} = place.file_index "
+            f"AND found.{POSITION} = place.file_row_number",
+        )
+        self.connection.execute(f"DROP TABLE {found}")
+        return living
+
+    @cached_property
+    def _placed(self) -> Tasks:
+        target = self.target
+        return placed(
+            self.connection, self.tasks, metadata=target.metadata, io=target.io
+        )
+
+    def _rows(self, tasks: Tasks, columns: Sequence[str] = ()) -> str:
         names = dict.fromkeys((*self.incoming.keys, *columns))
-        return self.target.rows(self.connection, self.tasks, columns=tuple(names))
+        return self.target.rows(self.connection, tasks, columns=tuple(names))
 
 
 def find_keys(
