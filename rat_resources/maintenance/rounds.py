@@ -12,15 +12,16 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import duckdb
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from rat_resources.errors import (
     CatalogError,
     ConflictError,
-    LeaseLostError,
     LostAnswerError,
     NotFoundError,
+    RatError,
 )
 from rat_resources.lake.asides import name_aside
 from rat_resources.lake.refs import MAIN
@@ -85,6 +86,9 @@ class OvertakenError(Exception):
     """Somebody else committed to the table meanwhile."""
 
 
+TROUBLE = (OvertakenError, RatError, OSError, duckdb.Error)
+
+
 @dataclass
 class Work:
     """The plan of one table, as it is carried out."""
@@ -108,8 +112,9 @@ class Work:
             try:
                 with self.alone() as hold:
                     row, commit = self.round(part, hold=hold)
-            except (OvertakenError, LeaseLostError) as error:
-                done.problem = str(error)
+            except TROUBLE as error:
+                # One table's is no other's.
+                done.problem = str(error).strip().partition("\n")[0]
                 break
             done.add(row, commit=commit)
             self.say(f"{self.name}: {records.describe(row)}")
