@@ -28,11 +28,12 @@ from benchmarks.place import RAT, Place, command, own_place, seconds
 from benchmarks.run_overhead import bare_append
 from rat_assets import runner
 from rat_assets.runner import RunAsk
-from rat_resources import maintenance, outside
+from rat_resources import outside
 from rat_resources.lake.catalog import read_metadata
 from rat_resources.lake.reading import register_table
 from rat_resources.lake.refs import MAIN, IcebergTable, Namespace, Put
 from rat_resources.lake.strategies import MergeStrategy, WriteConfig, apply
+from rat_resources.maintenance.maintaining import maintain
 from rat_resources.names import TableName
 from rat_resources.platform import Platform, platform
 
@@ -99,7 +100,7 @@ class History:
 
     def maintain(self) -> float:
         """How long a round of maintenance takes."""
-        return seconds(lambda: maintenance.maintain(self.whole, only=[self.name]))
+        return seconds(lambda: maintain(self.whole, only=[self.name]))
 
     @property
     def table(self) -> Table:
@@ -152,15 +153,19 @@ def measure_merges(longest: int) -> Figures:
             *grow(
                 history,
                 (each for each in MERGES if each <= longest),
-                query=lambda number: select_rows(
-                    KEYS, first=number * 997 * KEYS % (ROWS - KEYS), of=ROWS
-                ),
+                query=change_rows,
                 every=EVERY,
             )
         ]
     return figures(
         f"{KEYS:,} keys merged into {ROWS:,} rows, maintained every {EVERY}", stands
     )
+
+
+def change_rows(number: int) -> str:
+    """A thousand rows of somewhere in the table, each with another quantity than ever before."""
+    rows = select_rows(KEYS, first=number * 997 * KEYS % (ROWS - KEYS), of=ROWS)
+    return f"SELECT * REPLACE ((10 + {number})::INTEGER AS quantity) FROM ({rows})"
 
 
 def grow(
