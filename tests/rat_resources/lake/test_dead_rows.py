@@ -250,7 +250,6 @@ def test_filters_and_columns_reach_the_files_that_have_dead_rows(
         "EXPLAIN SELECT id FROM shown WHERE id >= 299997"
     ).fetchall()
 
-    assert "c1>=299997" in plan.partition("Filters:")[2]
     assert "c2" not in plan
     assert ids(connection, "SELECT id FROM shown WHERE id >= 299997") == [
         299_997,
