@@ -242,9 +242,12 @@ def _select_direct(
     paths = ", ".join(
         literal(duckdb_path(task.file.file_path)) for task in tasks.values()
     )
+    # With a schema DuckDB takes files for empty, and would build its joins from them.
+    count = max(1, sum(task.file.record_count for task in tasks.values()))
     rows = (
         f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], "
-        f"schema = {_schema_map(schema)}, hive_partitioning = false)"
+        f"schema = {_schema_map(schema)}, explicit_cardinality = {count}, "
+        "hive_partitioning = false)"
     )
     if tasks.keys() & dead.keys():
         rows += f" WHERE {alive(tasks, dead)}"
