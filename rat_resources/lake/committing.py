@@ -27,10 +27,12 @@ from pyiceberg.table import Transaction
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import (
     Operation,
+    Snapshot,
     Summary,
     UpdateMetrics,
     update_snapshot_summaries,
 )
+from pyiceberg.table.update import RemoveSchemasUpdate, TableUpdate
 from pyiceberg.table.update.snapshot import (
     ExpireSnapshots,
     _ManifestMergeManager,
@@ -48,6 +50,8 @@ ROWS = (
 )
 SAME_ROWS = "rat.same-rows-as"  # the snapshot that one of the same rows replaced
 
+# Type checkers know pydantic's models by their aliases only, which are no Python names.
+_REMOVE_SCHEMAS: Callable[..., TableUpdate] = RemoveSchemasUpdate
 _KINDS = {True: ManifestContent.DATA, False: ManifestContent.DELETES}
 
 
@@ -85,6 +89,7 @@ def commit_files(
         producer.delete_data_file(file)
     producer.commit()
     _let_go_of_snapshots(transaction)
+    _let_go_of_schemas(transaction)
 
 
 def original_snapshot(metadata: TableMetadata) -> int | None:
@@ -109,6 +114,23 @@ def _let_go_of_snapshots(transaction: Transaction) -> None:
     ]
     if gone:
         ExpireSnapshots(transaction).by_ids(gone).commit()
+
+
+def _let_go_of_schemas(transaction: Transaction) -> None:
+    """Forget the sets of columns that no snapshot has; the newest one, so that no id comes twice."""
+    metadata = transaction.table_metadata
+    if any(map(_has_equality_deletes, metadata.snapshots)):
+        return  # they may speak of columns that only an old schema knows
+    used = {snapshot.schema_id for snapshot in metadata.snapshots}
+    used |= {metadata.current_schema_id, max(s.schema_id for s in metadata.schemas)}
+    gone = [s.schema_id for s in metadata.schemas if s.schema_id not in used]
+    if gone:
+        transaction._apply((_REMOVE_SCHEMAS(schema_ids=gone),))  # noqa: SLF001 - it has no other
+
+
+def _has_equality_deletes(snapshot: Snapshot) -> bool:
+    summary = snapshot.summary
+    return summary is None or summary["total-equality-deletes"] != "0"
 
 
 class _Replace(_OverwriteFiles):

@@ -5,21 +5,24 @@ it may mix row groups. So a result that looks small goes into one file, a large 
 rows keep their order but for the row groups that the threads finish at one time; what became much larger
 than it looked is split afterwards. Row groups have DuckDB's own size, 122,880 rows: small enough for
 readers to leave most of them out, and of each a thread holds one or two, which is all the memory there is
-to it. Which rows these are, and which partition is whose, is `writing`.
+to it. Where rows are so wide that memory does not hold these, row groups have fewer. Which rows these
+are, and which partition is whose, is `writing`.
 """
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from duckdb import DuckDBPyConnection
+from duckdb import DuckDBPyConnection, OutOfMemoryException
 
 from rat_resources.errors import StoreError
+from rat_resources.lake.incoming import ROW
 from rat_resources.lake.locations import is_local, remove_files, writable
 from rat_resources.lake.sql import literal
 
@@ -32,6 +35,10 @@ _ONE_FOR_ALL = re.compile(r"[0-9a-f]{32}\.parquet")
 OPEN_HERE, OPEN_AWAY = 400, 8
 # A file of so many times the size that was asked for is split.
 MUCH_LARGER = 1.5
+# The rows of a row group: as many as DuckDB makes it, and as few as it can.
+USUAL_GROUP, LEAST_GROUP = 122_880, 2_048
+# A thread holds a row group as rows and as pages, and the next one's beginning.
+GROUPS_A_THREAD = 4
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,13 @@ def copy_rows(
     connection: DuckDBPyConnection, rows: str, *, folder: str, shape: Shape
 ) -> list[File]:
     """Copy the rows of a query to files of their own under *folder*."""
+    copy = partial(_copy_rows, connection, rows, folder=folder)
+    return _in_memory(connection, rows, shape=shape, copy=copy)
+
+
+def _copy_rows(
+    connection: DuckDBPyConnection, rows: str, *, folder: str, shape: Shape
+) -> list[File]:
     with _fresh_files(connection, folder) as (target, name):
         if expected_rows(connection, rows) <= ROWS_IN_ONE:
             copied = _copy(connection, rows, to=f"{target}/{name}.parquet", shape=shape)
@@ -82,6 +96,13 @@ def copy_to_one(
     connection: DuckDBPyConnection, rows: str, *, folder: str, shape: Shape
 ) -> list[File]:
     """Copy the rows of a query to one file under *folder*, in their order; none for none."""
+    copy = partial(_copy_to_one, connection, rows, folder=folder)
+    return _in_memory(connection, rows, shape=shape, copy=copy)
+
+
+def _copy_to_one(
+    connection: DuckDBPyConnection, rows: str, *, folder: str, shape: Shape
+) -> list[File]:
     with _fresh_files(connection, folder) as (target, name):
         copied = _copy(connection, rows, to=f"{target}/{name}.parquet", shape=shape)
     return _located(copied, folder=folder, target=target)
@@ -96,6 +117,18 @@ def copy_partitions(
     shape: Shape,
 ) -> list[File]:
     """Copy rows that are sorted by the column *key* to files of its values; the column is left out."""
+    copy = partial(_copy_partitions, connection, rows, key=key, folder=folder)
+    return _in_memory(connection, rows, shape=shape, copy=copy)
+
+
+def _copy_partitions(
+    connection: DuckDBPyConnection,
+    rows: str,
+    *,
+    key: str,
+    folder: str,
+    shape: Shape,
+) -> list[File]:
     with _fresh_files(connection, folder) as (target, name):
         most = OPEN_HERE if is_local(target) else OPEN_AWAY
         connection.execute(f"SET partitioned_write_max_open_files = {most}")
@@ -110,6 +143,37 @@ def copy_partitions(
         )
         files = list(_split_large(connection, copied, name=name, shape=shape))
     return _located(files, folder=folder, target=target)
+
+
+def _in_memory(
+    connection: DuckDBPyConnection,
+    rows: str,
+    *,
+    shape: Shape,
+    copy: Callable[..., list[File]],
+) -> list[File]:
+    """What *copy* gives; where rows are too wide for memory, it is asked again for smaller row groups."""
+    try:
+        return copy(shape=shape)
+    except OutOfMemoryException:
+        group = fitting_group(connection, rows)
+        if group >= USUAL_GROUP:
+            raise  # by the query itself
+    options = f"{shape.options}, ROW_GROUP_SIZE {group}"
+    return copy(shape=replace(shape, options=options))
+
+
+def fitting_group(connection: DuckDBPyConnection, rows: str) -> int:
+    """How many rows of a query a row group may have for memory to hold one of each thread; it is run."""
+    found: list[tuple[int | None, int, int]] = connection.execute(
+        f"SELECT max(bytes), parse_formatted_bytes(current_setting('memory_limit')), "
+        f"current_setting('threads') FROM (SELECT sum(strlen({ROW}::VARCHAR)) AS bytes "
+        f"FROM (SELECT {ROW}, row_number() OVER () // {LEAST_GROUP} AS part "
+        f"FROM ({rows}) AS {ROW}) GROUP BY part)"
+    ).fetchall()
+    ((widest, limit, threads),) = found
+    fitting = limit // (GROUPS_A_THREAD * threads)
+    return min(max(fitting // (widest or 1), 1) * LEAST_GROUP, USUAL_GROUP)
 
 
 def expected_rows(connection: DuckDBPyConnection, query: str) -> int:

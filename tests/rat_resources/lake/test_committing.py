@@ -239,3 +239,19 @@ def test_nobody_may_forget_how_many_rows_are_left(
 
     with pytest.raises(ValueError, match="how many rows"):
         open_target(table).commit(added=(), removed=(), deletes=deletes)
+
+
+@in_a_folder
+def test_sets_of_columns_that_no_snapshot_has_are_forgotten(
+    connection: DuckDBPyConnection, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committing, "SNAPSHOTS_KEPT", 3)
+
+    for number in range(8):
+        write(connection, catalog, f"SELECT {number} AS id, 1 AS c{number}")
+
+    table = load(catalog)
+    kept = {snapshot.schema_id for snapshot in table.metadata.snapshots}
+    assert {schema.schema_id for schema in table.metadata.schemas} == kept
+    assert len(kept) == 3
+    assert by_pyiceberg(table) == by_duckdb(table) == [(7, 1)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from duckdb import DuckDBPyConnection
+from pyarrow.parquet import read_metadata
 from pyiceberg.catalog import Catalog
 
 from rat_resources.errors import ExhaustedError, QueryError, SchemaChangeError
@@ -23,6 +24,11 @@ pytestmark = in_a_folder
 APPEND = make_config("append_only")
 # More than memory holds, unless it streams.
 MANY = "SELECT i AS id, md5(i::VARCHAR) AS word FROM range(700000) AS t(i)"
+WIDE_ROWS = 30_000
+WIDE = (
+    "SELECT i AS id, repeat(md5(i::VARCHAR), 128) AS word "
+    f"FROM range({WIDE_ROWS}) AS t(i)"
+)
 
 
 @pytest.fixture
@@ -52,6 +58,20 @@ def test_more_rows_than_memory_holds_are_written(
     second = write(connection, catalog, MANY, config=APPEND)
 
     assert (first.rows_inserted, second.rows_total) == (700_000, 1_400_000)
+
+
+def test_rows_too_wide_for_memory_come_in_smaller_row_groups(
+    connection: DuckDBPyConnection, catalog: Catalog
+) -> None:
+    connection.execute("SET memory_limit = '80MB'")
+
+    written = write(connection, catalog, WIDE)
+
+    (task,) = load(catalog).scan().plan_files()
+    footer = read_metadata(task.file.file_path.removeprefix("file://"))
+    groups = [footer.row_group(n).num_rows for n in range(footer.num_row_groups)]
+    assert written.rows_inserted == WIDE_ROWS
+    assert max(groups[:-1]) < 8_000
 
 
 def test_rows_that_memory_must_hold_fail_and_leave_nothing(
