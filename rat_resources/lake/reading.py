@@ -144,7 +144,9 @@ def select_rows(
     queries = [
         _select_copied(copied, run, schema=schema, positions=positions)
         if run.keys() <= others.keys()
-        else _select_direct(run, dead=dead, schema=schema, positions=positions)
+        else _select_direct(
+            run, tests=_is_alive(run, dead), schema=schema, positions=positions
+        )
         for run in _runs(tasks, others=others, dead=dead)
     ]
     return " UNION ALL ".join(queries) or _select_nothing(schema, positions=positions)
@@ -169,9 +171,12 @@ def select_lost(
     }
     if not files:
         return _select_nothing(schema, positions=False)
-    rows = _select_direct(files, dead=then, schema=schema, positions=False)
-    word = "AND" if files.keys() & then.keys() else "WHERE"
-    return f"{rows} {word} NOT ({alive(files, now)})"
+    return _select_direct(
+        files,
+        tests=_is_alive(files, then) | {"is_lost": f"NOT ({alive(files, now)})"},
+        schema=schema,
+        positions=False,
+    )
 
 
 def _runs(tasks: Tasks, *, others: Tasks, dead: Mapping[int, DeadRows]) -> list[Tasks]:
@@ -232,26 +237,39 @@ def _has_field_ids(task: FileScanTask, *, io: FileIO) -> bool:
 
 
 def _select_direct(
-    tasks: Tasks, *, dead: Mapping[int, DeadRows], schema: Schema, positions: bool
+    tasks: Tasks, *, tests: dict[str, str], schema: Schema, positions: bool
 ) -> str:
-    columns = [
-        f"{_alias(field.field_id)} AS {quote(field.name)}" for field in schema.fields
-    ]
-    if positions:
-        columns += [f"{_number(tasks)} AS {FILE}", f"file_row_number AS {POSITION}"]
+    names = {field.name: _alias(field.field_id) for field in schema.fields}
+    places = {FILE: _number(tasks), POSITION: "file_row_number"} if positions else {}
     paths = ", ".join(
         literal(duckdb_path(task.file.file_path)) for task in tasks.values()
     )
     # With a schema DuckDB takes files for empty, and would build its joins from them.
     count = max(1, sum(task.file.record_count for task in tasks.values()))
-    rows = (
-        f"SELECT {', '.join(columns)} FROM read_parquet([{paths}], "
-        f"schema = {_schema_map(schema)}, explicit_cardinality = {count}, "
-        "hive_partitioning = false)"
+    files = (
+        f"read_parquet([{paths}], schema = {_schema_map(schema)}, "
+        f"explicit_cardinality = {count}, hive_partitioning = false)"
     )
-    if tasks.keys() & dead.keys():
-        rows += f" WHERE {alive(tasks, dead)}"
-    return rows
+    if not tests:
+        return f"SELECT {_called(names | places)} FROM {files}"
+    # A plan shows a test that has a name by its name; written out it would be all bits, and with
+    # many files take DuckDB a minute to write.
+    inner = {name: name for name in names.values()} | places | tests
+    outer = names | {name: name for name in places}
+    return (
+        f"SELECT {_called(outer)} FROM (SELECT {_called(inner)} FROM {files}) "
+        f"WHERE {' AND '.join(tests)}"
+    )
+
+
+def _called(columns: Mapping[str, str]) -> str:
+    """Expressions, each by its name."""
+    return ", ".join(f"{what} AS {quote(name)}" for name, what in columns.items())
+
+
+def _is_alive(tasks: Tasks, dead: Mapping[int, DeadRows]) -> dict[str, str]:
+    """The test that leaves out the dead rows of *tasks*, if there are any."""
+    return {"is_alive": alive(tasks, dead)} if tasks.keys() & dead.keys() else {}
 
 
 def _number(tasks: Tasks) -> str:

@@ -1,7 +1,9 @@
 """Rows that delete files name are not seen, whatever else is asked of a table."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
@@ -115,6 +117,18 @@ def select(
 
 def ids(connection: DuckDBPyConnection, query: str) -> list[int]:
     return [row[0] for row in connection.execute(query).fetchall()]
+
+
+def steps_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What DuckDB did for a query, step by step."""
+    facts = plan.get("extra_info", {})
+    yield {
+        "name": plan.get("operator_name", ""),
+        "rows": plan.get("operator_cardinality"),
+        "columns": facts.get("Projections"),
+    }
+    for child in plan["children"]:
+        yield from steps_of(child)
 
 
 def test_rows_stay_in_the_order_of_writing_whichever_files_have_dead_ones(
@@ -244,17 +258,36 @@ def test_filters_and_columns_reach_the_files_that_have_dead_rows(
     (task,) = oldest_first(table)
     deletes = delete_file(tmp_path, [(task, 299_998)])
     query = select(connection, table, numbered([task], {0: {deletes}}))
+    asked = f"SELECT id FROM ({query}) WHERE id >= 299997"
 
-    connection.execute(f"CREATE TEMP VIEW shown AS {query}")
     ((_, plan),) = connection.execute(
-        "EXPLAIN SELECT id FROM shown WHERE id >= 299997"
+        f"EXPLAIN (ANALYZE, FORMAT json) {asked}"
     ).fetchall()
 
-    assert "c2" not in plan
-    assert ids(connection, "SELECT id FROM shown WHERE id >= 299997") == [
-        299_997,
-        299_999,
-    ]
+    # The plan need not say the filter: DuckDB 1.5 tells it only of the first so many of the columns
+    # that are read as the file has columns, and the row's place is read before them.
+    (scan,) = (
+        step for step in steps_of(json.loads(plan)) if "READ_PARQUET" in step["name"]
+    )
+    assert scan["columns"] == "c1"
+    assert scan["rows"] == 3
+    assert ids(connection, asked) == [299_997, 299_999]
+
+
+def test_a_plan_shows_no_bits(
+    connection: DuckDBPyConnection, catalog: Catalog, tmp_path: Path
+) -> None:
+    table = fill(connection, catalog, files=1)
+    (task,) = oldest_first(table)
+    deletes = delete_file(tmp_path, [(task, 1)])
+    query = select(connection, table, numbered([task], {0: {deletes}}))
+
+    ((_, plan),) = connection.execute(
+        f"EXPLAIN SELECT id FROM ({query}) WHERE id > v * 2"
+    ).fetchall()
+
+    assert "is_alive" in plan
+    assert len(plan) < 10_000
 
 
 def test_rows_are_counted_without_those_that_are_dead(
