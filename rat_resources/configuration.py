@@ -375,7 +375,8 @@ def one_sorting(words: str) -> Sorting:
 
 def file_size(located: Located, namespace: str = "") -> int:
     """The size of a file: 64MB, 1GB."""
-    value = filled_text(located, namespace)
+    is_number = isinstance(located.value, int | float)
+    value = str(located.value) if is_number else filled_text(located, namespace)
     found = FILE_SIZE.fullmatch(value)
     size = (
         int(found[1]) * (10**6 if found[2].upper() == "MB" else 10**9) if found else 0

@@ -91,6 +91,12 @@ class Play:
             if release.is_new:
                 code_server.reload(self.whole.settings)
 
+    def clear_away(self) -> None:
+        """Take out of its zone the broken file of a play that was cut off."""
+        broken = demo.broken_file()
+        if self.whole.store.exists(f"{LANDING}{broken.zone}/{broken.name}"):
+            self.reject(broken)
+
     def run_batch(self, months: Sequence[int]) -> None:
         """Land some months and bring them to gold."""
         first, last = month_abbr[months[0]], month_abbr[months[-1]]
@@ -119,13 +125,11 @@ class Play:
             after = refs.head(MAIN)
             self.expect(
                 claim=[each.status for each in report.tables] == ["failed"],
-                otherwise="the broken file was not stopped",
+                otherwise="the tests did not stop the broken file; see `rat runs`",
             )
             self.expect(claim=before == after, otherwise="main has moved")
             self.say(f"main before: {before[:12]}, main after: {after[:12]}")
-            zone = f"{NAMESPACE}/{broken.zone}"
-            actions.reject(self.whole, zone, file=broken.name)
-            self.say(f"rat reject {zone} {broken.name}: the zone is clean again")
+            self.reject(broken)
 
     def draw_reports(self) -> None:
         """Draw the platform's reports, which a clock does under `rat dev`."""
@@ -171,15 +175,23 @@ class Play:
             )
         ]
         there = len(files) - len(landed)
-        known = f", {there} were there already" if there else ""
+        verb = "was" if there == 1 else "were"
+        known = f", {there} {verb} there already" if there else ""
         self.say(f"{plural(len(landed), 'file')} dropped{known}")
+
+    def reject(self, file: LandingFile) -> None:
+        """Take a file out of its zone."""
+        zone = f"{NAMESPACE}/{file.zone}"
+        actions.reject(self.whole, zone, file=file.name)
+        self.say(f"rat reject {zone} {file.name}: the zone is clean again")
 
     def run(self, ask: RunAsk, *, expected: str = "") -> RunReport:
         """Run something before everybody's eyes."""
         with running.streaming(self.screen) as stream:
             report, stopped = running.run_ask(self.whole, ask)
             stream.end_line()
-        if stopped:
+        # Who ends the play while a step ends by itself has stopped it all the same.
+        if stopped or any(each.status == "cancelled" for each in report.tables):
             raise KeyboardInterrupt
         for each in report.tables:
             self.spent[each.table] += each.ms or 0
@@ -204,6 +216,7 @@ def play() -> int:
     with running.terminal() as screen:
         performance = Play(whole, screen)
         performance.publish()
+        performance.clear_away()
         for months in BATCHES:
             performance.run_batch(months)
         performance.stop_broken_file()

@@ -303,7 +303,8 @@ def test_an_annotation_stands_once_and_at_the_top() -> None:
         ),
         (
             "target_file_size: 12",
-            "1: target_file_size: 12 is no text; put quotes around it",
+            "1: target_file_size: '12' is no size of a file between 1MB and 10GB; "
+            "write 256MB, for example",
         ),
         (
             "target_file_size: 10KB",
