@@ -94,6 +94,8 @@ class Collected:
         needed = self.total("needed")
         where = f"{looked_at} of {len(self.folders)} tables"
         yield f"{where}: {needed} needed, {self.removed} {word}"
+        if young := self.total("young"):
+            yield f"{young} that nothing needs yet are too young to be judged"
         idle = self.total("noted") + self.total("waiting")
         if idle:
             yield f"{idle} that nothing needs wait until that was so for long enough"
