@@ -3,10 +3,11 @@
 Readers leave a file out by what is said here, so a bound that is not surely one is not told.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pyarrow.parquet import FileMetaData
+from pyiceberg.conversions import from_bytes, to_bytes
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
@@ -16,7 +17,14 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
-from pyiceberg.types import IcebergType, ListType, MapType, StructType
+from pyiceberg.types import (
+    DoubleType,
+    FloatType,
+    IcebergType,
+    ListType,
+    MapType,
+    StructType,
+)
 
 from rat_resources.lake.locations import read_footer
 
@@ -40,6 +48,7 @@ def describe_file(
     )
     for position in _unbounded_columns(footer):
         statistics.column_aggregates.pop(ids[position], None)
+    told = statistics.to_serialized_dict()
     return DataFile.from_args(
         content=DataFileContent.DATA,
         file_path=location,
@@ -50,8 +59,28 @@ def describe_file(
         spec_id=metadata.default_spec_id,
         equality_ids=None,
         key_metadata=None,
-        **statistics.to_serialized_dict(),
+        **told | _of_floats(told, schema=metadata.schema()),
     )
+
+
+def _of_floats(told: Mapping[str, Any], *, schema: Schema) -> dict[str, Any]:
+    """The bounds with both zeros where one is an end, and no NaN where there are bounds.
+
+    To DuckDB the zeros are one value, of which it tells any; to Spark's readers -0.0 is less.
+    """
+    bounds: dict[str, dict[int, bytes]] = {
+        name: dict(told[name] or {}) for name in ("lower_bounds", "upper_bounds")
+    }
+    without_nan = {}
+    for name, zero in (("lower_bounds", -0.0), ("upper_bounds", 0.0)):
+        for field_id, bound in bounds[name].items():
+            kind = schema.find_type(field_id)
+            if isinstance(kind, FloatType | DoubleType):
+                without_nan[field_id] = 0
+                value: Any = from_bytes(kind, bound)
+                if value == 0:
+                    bounds[name][field_id] = to_bytes(kind, zero)
+    return {**bounds, "nan_value_counts": without_nan}
 
 
 def _leaf_ids(schema: Schema) -> list[int]:
