@@ -19,6 +19,7 @@ from rat_assets.commands.opening import open_platform
 from rat_assets.demo import BATCHES, LandingFile
 from rat_assets.runner import RunAsk, RunReport, TableReport
 from rat_resources import code_server
+from rat_resources.errors import NotFoundError
 from rat_resources.instance import open_instance
 from rat_resources.lake.refs import MAIN
 from rat_resources.mirror import log
@@ -94,8 +95,14 @@ class Play:
     def clear_away(self) -> None:
         """Take out of its zone the broken file of a play that was cut off."""
         broken = demo.broken_file()
-        if self.whole.store.exists(f"{LANDING}{broken.zone}/{broken.name}"):
+        key = f"{LANDING}{broken.zone}/{broken.name}"
+        if not self.whole.store.exists(key):
+            return
+        try:
             self.reject(broken)
+        except NotFoundError:
+            # That play ended before anybody had looked at the file.
+            self.whole.store.delete(key)
 
     def run_batch(self, months: Sequence[int]) -> None:
         """Land some months and bring them to gold."""
