@@ -202,7 +202,7 @@ class _Replace(_OverwriteFiles):
         read = {
             manifest.manifest_path: self.fetch_manifest_entry(manifest)
             for manifest in known
-            if gone and (has_data or manifest.content is ManifestContent.DELETES)
+            if gone and (has_data or manifest.content == ManifestContent.DELETES)
         }
         entries = [entry for each in read.values() for entry in each]
         deletes = Deletes(
@@ -299,7 +299,8 @@ class _Replace(_OverwriteFiles):
     def _manifest_writer(
         self, spec: PartitionSpec, *, content: ManifestContent
     ) -> ManifestWriter:
-        if content is ManifestContent.DATA:
+        # The manifests of format 1 say it by a number.
+        if content == ManifestContent.DATA:
             return self.new_manifest_writer(spec)
         if self._transaction.table_metadata.format_version != 2:  # noqa: PLR2004
             message = "deletes can be written to tables of format version 2 only"
@@ -324,7 +325,7 @@ class _Replace(_OverwriteFiles):
                 snapshot_producer=side,
             )
             merged += merger.merge_manifests(
-                [m for m in manifests if m.content is content]
+                [m for m in manifests if m.content == content]
             )
         return merged
 
@@ -381,7 +382,7 @@ class _DeletesWriter(ManifestWriterV2):
 
 
 def _is_data(file: DataFile) -> bool:
-    return file.content is DataFileContent.DATA
+    return file.content == DataFileContent.DATA
 
 
 def _by_manifest(

@@ -113,7 +113,7 @@ def added_files(table: Table, *, base: Table) -> list[DataFile]:
         entry.data_file
         for snapshot in since(table, base=base) or ()
         for manifest in snapshot.manifests(table.io)
-        if manifest.content is ManifestContent.DATA
+        if manifest.content == ManifestContent.DATA
         for entry in manifest.fetch_manifest_entry(table.io)
         if entry.status == ManifestEntryStatus.ADDED
         and entry.snapshot_id == snapshot.snapshot_id

@@ -30,14 +30,16 @@ from pyiceberg.table.update import (
     SetPropertiesUpdate,
     TableRequirement,
     TableUpdate,
+    UpgradeFormatVersionUpdate,
 )
 
+from rat_resources.errors import StoreError
 from rat_resources.lake.committing import commit_files
 from rat_resources.lake.partitioning import PartitionField, partition_spec
 from rat_resources.lake.planning import plan
 from rat_resources.lake.reading import Tasks, row_count, select_rows
 from rat_resources.lake.sorting import SortField, sort_order
-from rat_resources.lake.writing import TABLE_PROPERTIES, TARGET_SIZE
+from rat_resources.lake.writing import FORMAT, TABLE_PROPERTIES, TARGET_SIZE
 from rat_resources.names import TableName
 
 # Type checkers know pydantic's models by their aliases only, which are no Python names.
@@ -47,9 +49,15 @@ _ADD_ORDER: Callable[..., TableUpdate] = AddSortOrderUpdate
 _SET_ORDER: Callable[..., TableUpdate] = SetDefaultSortOrderUpdate
 _ADD_SPEC: Callable[..., TableUpdate] = AddPartitionSpecUpdate
 _SET_SPEC: Callable[..., TableUpdate] = SetDefaultSpecUpdate
+_UPGRADE: Callable[..., TableUpdate] = UpgradeFormatVersionUpdate
 _AT_SCHEMA: Callable[..., TableRequirement] = AssertCurrentSchemaId
 _AT_SPEC: Callable[..., TableRequirement] = AssertDefaultSpecId
-_LAYOUT = (AddSortOrderUpdate, SetDefaultSortOrderUpdate, SetPropertiesUpdate)
+_LAYOUT = (
+    AddSortOrderUpdate,
+    SetDefaultSortOrderUpdate,
+    SetPropertiesUpdate,
+    UpgradeFormatVersionUpdate,
+)
 
 
 def find_table(catalog: Catalog, table_name: TableName) -> Table | None:
@@ -188,7 +196,7 @@ def create_target(
 
 def open_target(table: Table) -> Target:
     """The table with the columns and partitions that it has."""
-    return Target(_Transaction(table), table)
+    return Target(_begin(table), table)
 
 
 def change_target(
@@ -209,7 +217,7 @@ def change_target(
         *_order_updates(metadata, order),
         *_size_updates(metadata, file_size),
     )
-    transaction = _Transaction(table)
+    transaction = _begin(table)
     if updates:
         # Staged together: a spec may name a column that only this schema has. UpdateSchema and
         # UpdateSpec cannot replace a column by one of the same name.
@@ -221,6 +229,29 @@ def change_target(
             ),
         )
     return Target(transaction, table)
+
+
+def _begin(table: Table) -> Transaction:
+    """A transaction on the table, which has the format then that is written here.
+
+    StoreError if another engine gave it a later one: what that means nobody here can write.
+    """
+    version = table.metadata.format_version
+    if version > FORMAT:
+        message = (
+            f"{'.'.join(table.name())} has Iceberg's format {version}, "
+            f"and only format {FORMAT} is written here"
+        )
+        fix = (
+            "let the engine write it that made it so, or bring its rows into a table "
+            "of another name (Spark: CREATE TABLE … AS SELECT)"
+        )
+        raise StoreError(message, fix=fix)
+    transaction = _Transaction(table)
+    if version < FORMAT:
+        # Nothing is written anew, and without it no delete files could be.
+        transaction._stage((_UPGRADE(format_version=FORMAT),))  # noqa: SLF001
+    return transaction
 
 
 class _Transaction(Transaction):

@@ -27,8 +27,9 @@ from rat_resources.lake.sorting import SortField, is_told, sorted_by
 from rat_resources.lake.sql import quote
 from rat_resources.lake.types import sql_type
 
+FORMAT = 2  # of Iceberg
 TABLE_PROPERTIES = {
-    "format-version": "2",
+    "format-version": str(FORMAT),
     "commit.manifest-merge.enabled": "true",
     # Files that a table gives up may still be read on another branch.
     "gc.enabled": "false",

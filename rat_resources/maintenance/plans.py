@@ -245,7 +245,7 @@ def dead_rows(table: Table, tasks: Iterable[FileScanTask]) -> Counter[str]:
     """How many rows of each file are dead by position, as its delete files say."""
     counted: Counter[str] = Counter()
     for delete in {d.file_path: d for t in tasks for d in t.delete_files}.values():
-        if delete.content is DataFileContent.POSITION_DELETES:
+        if delete.content == DataFileContent.POSITION_DELETES:
             counted += spoken_of(table.io, delete)
     return counted
 
