@@ -40,7 +40,7 @@ from rat_resources.platform import Platform, platform
 LENGTHS = (100, 1_000, 3_000, 10_000)
 MERGES = (100, 300, 1_000)
 MAINS = (1_000, 10_000, 100_000)
-BARE = (100, 1_000)
+BARE = (100, 300, 1_000)
 LAST = 30  # writes before a length is reached, whose median counts
 EVERY = 200  # commits between two rounds of maintenance
 ROWS, KEYS = 1_000_000, 1_000
@@ -54,9 +54,9 @@ def main() -> None:
     with own_place() as place:
         command([str(RAT), "publish", str(place.tree(ONE))])
         appends = measure_appends(asked.commits)
-        merges = measure_merges(min(asked.commits, MERGES[-1]))
+        merges = measure_merges(min(asked.commits, asked.merges))
         mains = measure_mains(asked.main)
-        bare = measure_bare(place, min(asked.commits, BARE[-1]))
+        bare = measure_bare(place, min(asked.commits, asked.bare))
     keep("history", appends, merges, bare, mains)
 
 
@@ -64,6 +64,8 @@ def arguments() -> argparse.Namespace:
     """How long the histories are."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--commits", type=int, default=LENGTHS[-1])
+    parser.add_argument("--merges", type=int, default=MERGES[-1])
+    parser.add_argument("--bare", type=int, default=BARE[-1])
     parser.add_argument("--main", type=int, default=MAINS[-1])
     return parser.parse_args()
 
