@@ -57,7 +57,7 @@ def test_the_command_says_what_it_would_do_and_does_it(
     del scattered
 
     codes = [
-        maintaining.maintain([str(BRONZE)], dry_run=dry, as_json=False)
+        maintaining.maintain([str(BRONZE)], dry_run=dry, adopt=False, as_json=False)
         for dry in (True, False, True)
     ]
 
